@@ -1,0 +1,1 @@
+"""Evolution strategies as pairs of pure functions, ask and tell."""

@@ -1,0 +1,29 @@
+"""Splits of a continuous parameter that cannot overlap, because each owns its own slices of the interval."""
+
+import jax.numpy as jnp
+import jax.random as jr
+from jaxtyping import Array, Float, PRNGKeyArray
+
+from quickstudy.core import Split
+
+# Of every ten slices, eight are for training, one for validation, one for the test: interleaved, so all splits span the range.
+_SLICES: dict[Split, tuple[int, ...]] = {"train": (0, 1, 2, 3, 5, 6, 7, 8), "valid": (4,), "test": (9,)}
+_BLOCKS = 10
+
+
+def draw_in_split(key: PRNGKeyArray, split: Split, low: float, high: float) -> Float[Array, ""]:
+    """Draw uniformly from the part of `[low, high)` that `split` owns.
+
+    The interval is cut into 100 slices; of every ten, eight belong to "train", one to "valid", one to "test". "out-of-range" is not
+    a part of any interval: a distribution that has one gives its own range and draws from it like a test.
+
+    Raises `ValueError` for a split that has no slices.
+    """
+    if split not in _SLICES:
+        raise ValueError(f"split must be one of {sorted(_SLICES)} here, not {split!r}")
+    slices = jnp.asarray([10 * block + i for block in range(_BLOCKS) for i in _SLICES[split]], jnp.float32)
+    slice_key, place_key = jr.split(key)
+    # Stay a hair inside the slice, so that rounding cannot move a value into its neighbour's.
+    place = jr.uniform(place_key, (), minval=0.001, maxval=0.999)
+    fraction = (jr.choice(slice_key, slices) + place) / (10 * _BLOCKS)
+    return low + (high - low) * fraction
