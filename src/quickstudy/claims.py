@@ -11,6 +11,8 @@ from typing import Literal
 
 import numpy as np
 
+from quickstudy.evaluate import bootstrap_interval
+
 Scale = Literal["smoke", "laptop", "full"]
 Verdict = Literal["held", "failed", "undecided"]
 Measurements = Mapping[str, float]
@@ -57,25 +59,10 @@ class Claim:
     repeats: Mapping[Scale, int] = dataclasses.field(default_factory=lambda: {"smoke": 1, "laptop": 5, "full": 5})
 
 
-def bootstrap_interval(values: np.ndarray, *, confidence: float = 0.95, resamples: int = 2_000) -> tuple[float, float]:
-    """The percentile bootstrap interval of the mean of `values`, shape `(n,)`; NaN bounds for a single value.
-
-    >>> bootstrap_interval(np.array([1.0, 1.0, 1.0]))
-    (1.0, 1.0)
-    """
-    values = np.asarray(values, float)
-    if values.size < 2:
-        return float("nan"), float("nan")
-    draws = np.random.default_rng(0).integers(0, values.size, (resamples, values.size))
-    tail = 50 * (1 - confidence)
-    low, high = np.percentile(values[draws].mean(axis=1), [tail, 100 - tail])
-    return float(low), float(high)
-
-
 def judge(expectation: Expectation, repeats: list[Measurements]) -> Verdict:
     """The verdict on one expectation; a single repeat decides nothing."""
     low, high = bootstrap_interval(expectation.margins(repeats))
-    return "held" if low > 0 else "failed" if high < 0 else "undecided"
+    return "held" if low >= 0 else "failed" if high < 0 else "undecided"
 
 
 def verdict(claim: Claim, repeats: list[Measurements]) -> Verdict:

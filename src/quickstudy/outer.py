@@ -35,6 +35,16 @@ class Program(NamedTuple):
     learner: Callable[[State], AbstractLearner]
 
 
+class Preset(NamedTuple):
+    """A configuration that is known to work: its tasks, outer steps, ticks of a test lifetime, expected score and run time."""
+
+    config: Any
+    tasks: Callable[[], AbstractTaskDistribution]
+    steps: int
+    ticks: int
+    expected: str
+
+
 class Progress(NamedTuple):
     """Where a run stands after a chunk: outer steps done, the state, and each metric for each outer step of the chunk."""
 

@@ -1,0 +1,1 @@
+"""The methods: one method, one file."""

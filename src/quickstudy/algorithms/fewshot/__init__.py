@@ -1,0 +1,1 @@
+"""Few-shot learning: by optimisation, by metric, and by black box."""

@@ -1,0 +1,80 @@
+"""Prototypical networks: embed, average each class, and answer with the nearest average.
+
+Slow: the embedding network. Fast: one prototype per class, the mean of its embedded support examples. One outer step: the cross-entropy
+of the queries' classes, whose logits are minus squared distances to the prototypes. Nothing is learned by gradient at test time.
+
+    c_k = mean of f(x) over support examples of class k,      p(y = k | x) = softmax over k of -|f(x) - c_k|^2
+
+Source: Snell, Swersky and Zemel 2017, "Prototypical Networks for Few-shot Learning".
+Builds on: matching networks, nearest class mean. Led to: relation networks, semi-supervised prototypes, Proto-MAML.
+"""
+
+import dataclasses
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import optax
+from jaxtyping import Array, Float, PRNGKeyArray
+
+from quickstudy.algorithms.fewshot.adaptation import predict
+from quickstudy.core import AbstractLearner, AbstractTaskDistribution
+from quickstudy.nn.networks import Kind, network
+from quickstudy.outer import Metrics, Program, descend
+from quickstudy.tasks.episode import EpisodeTask, EpisodeView, episode_shapes, prediction_loss, prediction_score
+
+
+class ProtoNet(AbstractLearner):
+    """An embedding whose class means answer queries."""
+
+    embedding: eqx.Module
+
+    def begin(self, view: EpisodeView, key: PRNGKeyArray) -> Float[Array, "way features"]:
+        members = jax.nn.one_hot(view.support_y, view.outputs)
+        return members.T @ predict(self.embedding, view.support_x) / jnp.sum(members, axis=0)[:, None]
+
+    def respond(self, fast: Float[Array, "way features"], view: EpisodeView, key: PRNGKeyArray) -> Float[Array, "query way"]:
+        return -squared_distances(predict(self.embedding, view.query_x), fast)
+
+    def observe(self, fast: Array, view: EpisodeView, response: Array, feedback: None, key: PRNGKeyArray) -> Array:
+        return fast
+
+
+def squared_distances(a: Float[Array, "n features"], b: Float[Array, "m features"]) -> Float[Array, "n m"]:
+    """All squared Euclidean distances between two sets of vectors, as one matrix product."""
+    return jnp.sum(a * a, axis=1)[:, None] + jnp.sum(b * b, axis=1)[None, :] - 2 * a @ b.T
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+    """Snell et al. 2017, section 3.1, unless it says otherwise."""
+
+    network: Kind = "conv4"  # Snell et al. 2017
+    width: int = 64  # Snell et al. 2017: 64 filters
+    learning_rate: float = 0.001  # Snell et al. 2017: Adam, 1e-3
+    halve_every: int = 2_000  # Snell et al. 2017: the rate is halved every 2,000 episodes
+    tasks_per_step: int = 1  # Snell et al. 2017: one episode an update
+
+
+def learner(config: Config, tasks: AbstractTaskDistribution, key: PRNGKeyArray) -> ProtoNet:
+    """A prototypical network with a fresh embedding."""
+    return ProtoNet(network(config.network, episode_shapes(tasks).query_x.shape[1:], config.width, None, key=key))
+
+
+def episode_loss(learner: AbstractLearner, task: EpisodeTask, key: PRNGKeyArray) -> tuple[Float[Array, ""], Metrics]:
+    """The cross-entropy of the queries, answered from the support set."""
+    view = task.view()
+    logits = learner.respond(learner.begin(view, key), view, key)
+    return prediction_loss(logits, task.query_y), {"score": prediction_score(logits, task.query_y)}
+
+
+def program(config: Config, tasks: AbstractTaskDistribution) -> Program:
+    """Meta-train the embedding on episodes; they may have a larger way than the test's."""
+    schedule = optax.exponential_decay(config.learning_rate, config.halve_every, 0.5, staircase=True)
+    return descend(
+        episode_loss,
+        tasks,
+        optax.adam(schedule),
+        learner=lambda key: learner(config, tasks, key),
+        tasks_per_step=config.tasks_per_step,
+    )

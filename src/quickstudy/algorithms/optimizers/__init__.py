@@ -1,0 +1,1 @@
+"""Learned optimisers: learners whose task is to descend an objective."""

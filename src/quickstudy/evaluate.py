@@ -1,0 +1,113 @@
+"""One evaluator for every kind of learner: the adaptation curve on held-out tasks, with its interval and reference lines."""
+
+import dataclasses
+import time
+from collections.abc import Mapping
+
+import equinox as eqx
+import jax
+import jax.random as jr
+import numpy as np
+from jaxtyping import Float, PRNGKeyArray
+
+from quickstudy.core import SPLITS, AbstractLearner, AbstractTaskDistribution, Split, lifetime
+
+
+@dataclasses.dataclass(frozen=True)
+class Curve:
+    """Mean score per tick over tasks with its 95 % bootstrap interval over tasks, each of shape `(ticks,)`."""
+
+    mean: Float[np.ndarray, " ticks"]
+    low: Float[np.ndarray, " ticks"]
+    high: Float[np.ndarray, " ticks"]
+
+
+@dataclasses.dataclass(frozen=True)
+class Report:
+    """How a learner does on tasks of one split that were drawn with one key.
+
+    `curve` is the adaptation curve (its first tick is the learner before any adaptation), `scores` the `(n_tasks,)` scores of the last
+    tick, `references` the curves of the reference learners on the same tasks, `seconds` the wall time with compilation.
+    """
+
+    split: Split
+    n_tasks: int
+    ticks: int
+    curve: Curve
+    scores: Float[np.ndarray, " n_tasks"]
+    references: Mapping[str, Curve]
+    seconds: float
+
+    def __str__(self) -> str:
+        mean, low, high = (values[-1] for values in (self.curve.mean, self.curve.low, self.curve.high))
+        line = f"{self.split}: {mean:.4g} [{low:.4g}, {high:.4g}] after {self.ticks} ticks, {self.n_tasks} tasks"
+        others = "; ".join(f"{name} {curve.mean[-1]:.4g}" for name, curve in self.references.items())
+        return f"{line} ({others})" if others else line
+
+
+def bootstrap_interval(
+    values: Float[np.ndarray, "n *rest"], *, confidence: float = 0.95, resamples: int = 2_000
+) -> tuple[np.ndarray, np.ndarray]:
+    """The percentile bootstrap interval of the mean over the first axis; NaN bounds for a single value.
+
+    >>> low, high = bootstrap_interval(np.array([1.0, 1.0, 1.0]))
+    >>> float(low), float(high)
+    (1.0, 1.0)
+    """
+    values = np.asarray(values, float)
+    if len(values) < 2:
+        return np.full(values.shape[1:], np.nan), np.full(values.shape[1:], np.nan)
+    # Resampling n values with replacement is a multinomial weighting of them: one matrix product gives every resampled mean.
+    weights = np.random.default_rng(0).multinomial(len(values), np.full(len(values), 1 / len(values)), size=resamples)
+    means = np.tensordot(weights / len(values), values, axes=1)
+    tail = 50 * (1 - confidence)
+    low, high = np.percentile(means, [tail, 100 - tail], axis=0)
+    return low, high
+
+
+def evaluate(
+    learner: AbstractLearner,
+    tasks: AbstractTaskDistribution,
+    *,
+    split: Split = "test",
+    n_tasks: int,
+    steps: int,
+    key: PRNGKeyArray,
+    references: Mapping[str, AbstractLearner] | None = None,
+    batch_size: int = 50,
+) -> Report:
+    """Let a learner live `steps` ticks in each of `n_tasks` held-out tasks and report its adaptation curve.
+
+    The reference learners live in the same tasks. Tasks run `batch_size` at a time. The default split is "test": training
+    tasks are looked at only on request. Raises `ValueError` for an unknown split or a non-positive count.
+
+    >>> import jax
+    >>> from quickstudy.algorithms.fewshot import maml
+    >>> from quickstudy.tasks import Sinusoid
+    >>> learner = maml.learner(maml.Config(), Sinusoid(), jax.random.key(0))
+    >>> evaluate(learner, Sinusoid(), n_tasks=20, steps=3, key=jax.random.key(1)).curve.mean.shape
+    (3,)
+    """
+    if split not in SPLITS:
+        raise ValueError(f"split must be one of {', '.join(SPLITS)}, not {split!r}")
+    for name, count in (("n_tasks", n_tasks), ("steps", steps), ("batch_size", batch_size)):
+        if count < 1:
+            raise ValueError(f"{name} must be at least 1, not {count}")
+    began = time.perf_counter()
+
+    @eqx.filter_jit
+    def curves(learner: AbstractLearner) -> Float[jax.Array, "n_tasks steps"]:
+        def one(task_key: PRNGKeyArray):
+            draw_key, life_key = jr.split(task_key)
+            return lifetime(learner, tasks.sample(draw_key, split), life_key, steps=steps)[1]
+
+        return jax.lax.map(one, jr.split(key, n_tasks), batch_size=min(batch_size, n_tasks))
+
+    scores = np.asarray(curves(learner))
+    others = {name: summarise(np.asarray(curves(other))) for name, other in (references or {}).items()}
+    return Report(split, n_tasks, steps, summarise(scores), scores[:, -1], others, time.perf_counter() - began)
+
+
+def summarise(scores: Float[np.ndarray, "n_tasks ticks"]) -> Curve:
+    """The mean curve of per-task curves, with its interval over tasks."""
+    return Curve(scores.mean(axis=0), *bootstrap_interval(scores))

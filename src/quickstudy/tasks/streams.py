@@ -1,0 +1,46 @@
+"""Streams: one input at a time, a prediction, then the truth. The tick counts the examples seen."""
+
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Int, Num, PRNGKeyArray, PyTree
+
+from quickstudy.core import AbstractTask, AbstractTaskDistribution, End, Split, Turn
+from quickstudy.tasks.episode import EpisodeTask, prediction_score
+
+
+class StreamTask(AbstractTask):
+    """A sequence of examples of one problem.
+
+    View: one input; response: a prediction of shape `(outputs,)`; feedback: the true target; score: as for episodes, of one example.
+    `x` is `(ticks, ...)`, `y` is `(ticks, outputs)` floats or `(ticks,)` labels. The stream repeats after its last example.
+    """
+
+    x: Num[Array, "ticks ..."]
+    y: Num[Array, "ticks ..."]
+    latent: PyTree
+
+    def reset(self, key: PRNGKeyArray) -> tuple[Int[Array, ""], Num[Array, "..."]]:
+        return jnp.zeros((), jnp.int32), self.x[0]
+
+    def step(self, world: Int[Array, ""], response: Float[Array, " outputs"], key: PRNGKeyArray) -> Turn:
+        truth, following = self.y[world], (world + 1) % self.x.shape[0]
+        score = prediction_score(response[None], truth[None])
+        return Turn(following, self.x[following], truth, score, jnp.asarray(End.RUNNING, jnp.int32))
+
+
+class Stream(AbstractTaskDistribution):
+    """A distribution of episodes, each read one example at a time: first its support set, then its queries.
+
+    >>> import jax
+    >>> from quickstudy.tasks import Sinusoid
+    >>> Stream(Sinusoid(shot=5, query=10)).sample(jax.random.key(0), "test").x.shape
+    (15, 1)
+    """
+
+    episodes: AbstractTaskDistribution
+
+    def sample(self, key: PRNGKeyArray, split: Split) -> StreamTask:
+        task = self.episodes.sample(key, split)
+        if not isinstance(task, EpisodeTask):
+            raise TypeError(f"episodes must draw EpisodeTasks, not {type(task).__name__}")
+        x = jnp.concatenate([task.support_x, task.query_x])
+        return StreamTask(x, jnp.concatenate([task.support_y, task.query_y]), task.latent)
