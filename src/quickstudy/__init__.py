@@ -13,6 +13,8 @@ _HOMES = {
     "quickstudy.core": (
         "AbstractCurriculum AbstractLearner AbstractTask AbstractTaskDistribution End Life Split Tick Turn lifetime live sample_tasks"
     ),
+    "quickstudy.evaluate": "Report",
+    "quickstudy.store": "load",
     "quickstudy.outer": "Implicit NonFiniteError Program Progress descend evolve run train truncate",
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names.split()}

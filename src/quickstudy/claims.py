@@ -22,22 +22,25 @@ Measurements = Mapping[str, float]
 class Expectation:
     """`left relation right`: an arm against another arm or against a number.
 
-    Against another arm, the difference is taken repeat by repeat, and `slack` is how much the left arm may fall short.
+    Against another arm, the difference is taken repeat by repeat; the right arm is first multiplied by `factor`, and `slack` is how
+    much the left arm may fall short.
     """
 
     left: str
     relation: Literal[">", "<"]
     right: str | float
     slack: float = 0.0
+    factor: float = 1.0
 
     def __str__(self) -> str:
+        factor = f"{self.factor:.3g} x " if self.factor != 1 else ""
         slack = f" (within {self.slack:g})" if self.slack else ""
-        return f"{self.left} {self.relation} {self.right}{slack}"
+        return f"{self.left} {self.relation} {factor}{self.right}{slack}"
 
     def margins(self, repeats: list[Measurements]) -> np.ndarray:
         """By how much each repeat agrees: positive is agreement."""
         right = [r[self.right] if isinstance(self.right, str) else self.right for r in repeats]
-        difference = np.array([r[self.left] for r in repeats]) - np.array(right)
+        difference = np.array([r[self.left] for r in repeats]) - self.factor * np.array(right)
         return (difference if self.relation == ">" else -difference) + self.slack
 
 

@@ -46,8 +46,12 @@ DATA_SETS = {
         "MIT",
         # Checksums and sizes as TensorFlow Datasets publishes them for the same addresses.
         (
-            RemoteFile(_OMNIGLOT + "images_background.zip", "ad41ab679c8b5d90b271ef46be6987cc81211774a695c29dcc5367b2b26ee640", 9_464_212),
-            RemoteFile(_OMNIGLOT + "images_evaluation.zip", "1f61a8f3366785b057fc117d9228e78a16e3d976c8953b2a10fcc74cf0609cee", 6_462_886),
+            RemoteFile(
+                _OMNIGLOT + "images_background.zip", "ad41ab679c8b5d90b271ef46be6987cc81211774a695c29dcc5367b2b26ee640", 9_464_212
+            ),
+            RemoteFile(
+                _OMNIGLOT + "images_evaluation.zip", "1f61a8f3366785b057fc117d9228e78a16e3d976c8953b2a10fcc74cf0609cee", 6_462_886
+            ),
         ),
     )
 }
@@ -92,7 +96,7 @@ def download(file: RemoteFile, folder: Path) -> Path:
     target = folder / file.name
     try:
         with replacing(target) as out, urllib.request.urlopen(file.url, timeout=_TIMEOUT) as response:
-            found = _copy(response, out)
+            found = _copy(iter(lambda: response.read(_BLOCK), b""), out)
             if found != file.sha256:
                 raise OSError(f"its SHA-256 is {found}, not the published {file.sha256}")
     except OSError as error:
@@ -100,10 +104,10 @@ def download(file: RemoteFile, folder: Path) -> Path:
     return target
 
 
-def _copy(source: BinaryIO, out: BinaryIO) -> str:
-    """Copy to the end and return the SHA-256 of what was copied."""
+def _copy(blocks: Iterator[bytes], out: BinaryIO) -> str:
+    """Write all blocks and return their SHA-256."""
     digest = hashlib.sha256()
-    while block := source.read(_BLOCK):
+    for block in blocks:
         digest.update(block)
         out.write(block)
     return digest.hexdigest()

@@ -59,9 +59,9 @@ def bootstrap_interval(
         return np.full(values.shape[1:], np.nan), np.full(values.shape[1:], np.nan)
     # Resampling n values with replacement is a multinomial weighting of them: one matrix product gives every resampled mean.
     weights = np.random.default_rng(0).multinomial(len(values), np.full(len(values), 1 / len(values)), size=resamples)
-    means = np.tensordot(weights / len(values), values, axes=1)
     tail = 50 * (1 - confidence)
-    low, high = np.percentile(means, [tail, 100 - tail], axis=0)
+    with np.errstate(invalid="ignore"):  # the interval of a learner that diverged is NaN, and that is no news
+        low, high = np.percentile(np.tensordot(weights / len(values), values, axes=1), [tail, 100 - tail], axis=0)
     return low, high
 
 
@@ -95,17 +95,22 @@ def evaluate(
             raise ValueError(f"{name} must be at least 1, not {count}")
     began = time.perf_counter()
 
-    @eqx.filter_jit
-    def curves(learner: AbstractLearner) -> Float[jax.Array, "n_tasks steps"]:
-        def one(task_key: PRNGKeyArray):
-            draw_key, life_key = jr.split(task_key)
-            return lifetime(learner, tasks.sample(draw_key, split), life_key, steps=steps)[1]
-
-        return jax.lax.map(one, jr.split(key, n_tasks), batch_size=min(batch_size, n_tasks))
-
-    scores = np.asarray(curves(learner))
-    others = {name: summarise(np.asarray(curves(other))) for name, other in (references or {}).items()}
+    run = lambda who: np.asarray(_scores(who, tasks, split, jr.split(key, n_tasks), steps, min(batch_size, n_tasks)))  # noqa: E731
+    scores = run(learner)
+    others = {name: summarise(run(other)) for name, other in (references or {}).items()}
     return Report(split, n_tasks, steps, summarise(scores), scores[:, -1], others, time.perf_counter() - began)
+
+
+# At module level, so that learners and tasks of one shape are compiled once for the whole process.
+@eqx.filter_jit
+def _scores(
+    learner: AbstractLearner, tasks: AbstractTaskDistribution, split: Split, keys: PRNGKeyArray, steps: int, batch_size: int
+) -> Float[jax.Array, "n_tasks ticks"]:
+    def one(task_key: PRNGKeyArray) -> Float[jax.Array, " ticks"]:
+        draw_key, life_key = jr.split(task_key)
+        return lifetime(learner, tasks.sample(draw_key, split), life_key, steps=steps)[1]
+
+    return jax.lax.map(one, keys, batch_size=batch_size)
 
 
 def summarise(scores: Float[np.ndarray, "n_tasks ticks"]) -> Curve:

@@ -183,8 +183,9 @@ def _solve_implicit(implicit: Implicit, phi: AbstractLearner, task: AbstractTask
         curvature = jax.jvp(slope, (arrays,), (vector,))[1]
         return jax.tree.map(lambda v, h: v + h / implicit.strength, vector, curvature)
 
-    # Leaves that the outer loss does not touch arrive as None: their right-hand side is zero.
-    target = jax.tree.map(lambda a, c: jnp.zeros_like(a) if c is None else c, arrays, cotangent, is_leaf=lambda x: x is None)
+    # Weights that the outer loss does not touch have no cotangent: their right-hand side is zero.
+    fill = lambda a, c: jnp.zeros_like(a) if a is not None and c is None else c  # noqa: E731
+    target = jax.tree.map(fill, arrays, cotangent, is_leaf=lambda leaf: leaf is None)
     # The tolerance is zero so that exactly `steps` iterations are spent; starting at the target makes zero steps first-order.
     return jax.scipy.sparse.linalg.cg(product, target, x0=target, tol=0.0, maxiter=implicit.steps)[0]
 
@@ -237,7 +238,7 @@ def descend(
     With `adapt(learner, task, key) -> learner`, theta -> phi, the loss judges the adapted learner, and `gradient` says how its
     derivative flows back through the adaptation: see `differentiate_adaptation`.
     """
-    loss = loss if adapt is None else _after_adaptation(loss, differentiate_adaptation(adapt, gradient))
+    loss = loss if adapt is None else with_adaptation(loss, adapt, gradient)
     curriculum = tasks if isinstance(tasks, AbstractCurriculum) else Uniform(tasks)
 
     def init(key: PRNGKeyArray) -> Descent:
@@ -255,10 +256,13 @@ def descend(
     return Program(init, update, lambda state: state.learner)
 
 
-def _after_adaptation(loss: Loss, adapt: Adapt) -> Loss:
+def with_adaptation(loss: Loss, adapt: Adapt, gradient: Gradient = "exact") -> Loss:
+    """The loss of the adapted learner as a loss of the unadapted one, differentiated as `gradient` says."""
+    differentiable = differentiate_adaptation(adapt, gradient)
+
     def adapted_loss(learner, task, key):
         adapt_key, loss_key = jr.split(key)
-        return loss(adapt(learner, task, adapt_key), task, loss_key)
+        return loss(differentiable(learner, task, adapt_key), task, loss_key)
 
     return adapted_loss
 

@@ -19,14 +19,20 @@ class MLP(eqx.Module):
     biases: tuple[Float[Array, " outputs"], ...]
 
     def __init__(self, widths: tuple[int, ...], *, key: PRNGKeyArray):
-        pairs = list(zip(widths[:-1], widths[1:], strict=True))
-        keys = jr.split(key, len(pairs))
-        # He initialisation (He et al. 2015), the convention for rectified layers.
-        self.weights = tuple(jr.normal(k, (i, o)) * (2.0 / i) ** 0.5 for k, (i, o) in zip(keys, pairs, strict=True))
-        self.biases = tuple(jnp.zeros(o) for o in widths[1:])
+        # Uniform within 1 / sqrt(inputs), as Equinox and PyTorch do; random biases spread the rectifiers' kinks over the input range.
+        keys = jr.split(key, 2 * (len(widths) - 1))
+        layers = list(zip(widths[:-1], widths[1:], strict=True))
+        self.weights = tuple(uniform(k, (i, o), i) for k, (i, o) in zip(keys[::2], layers, strict=True))
+        self.biases = tuple(uniform(k, (o,), i) for k, (i, o) in zip(keys[1::2], layers, strict=True))
 
     def __call__(self, x: Float[Array, " inputs"]) -> Float[Array, " outputs"]:
         x = jnp.ravel(x)
         for weight, bias in zip(self.weights[:-1], self.biases[:-1], strict=True):
             x = jax.nn.relu(x @ weight + bias)
         return x @ self.weights[-1] + self.biases[-1]
+
+
+def uniform(key: PRNGKeyArray, shape: tuple[int, ...], inputs: int) -> Float[Array, "..."]:
+    """Numbers uniform within 1 / sqrt(inputs) of zero."""
+    bound = inputs**-0.5
+    return jr.uniform(key, shape, minval=-bound, maxval=bound)

@@ -14,3 +14,9 @@ __all__ += ["AbstractObjective", "ObjectiveView", "Quadratic", "Quadratics", "Sm
 from quickstudy.tasks.omniglot import Omniglot  # noqa: E402
 
 __all__ += ["Omniglot"]
+
+from quickstudy.tasks.arrays import LabelledArrays, from_arrays, from_image_folder  # noqa: E402
+from quickstudy.tasks.digits import Digits, load_digits  # noqa: E402
+from quickstudy.tasks.glyphs import Glyphs  # noqa: E402
+
+__all__ += ["Digits", "Glyphs", "LabelledArrays", "from_arrays", "from_image_folder", "load_digits"]

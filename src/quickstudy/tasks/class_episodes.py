@@ -14,6 +14,8 @@ from jaxtyping import Array, Float, Int, PRNGKeyArray
 from quickstudy.core import Split
 from quickstudy.tasks.episode import EpisodeTask
 
+OWNED_SPLITS: tuple[Split, ...] = ("train", "valid", "test")
+
 
 class ClassCounts(NamedTuple):
     """How many classes each split owns."""
@@ -24,13 +26,18 @@ class ClassCounts(NamedTuple):
 
     def ids(self, split: Split, way: int) -> range:
         """The class ids of a split. Raises `ValueError` for a split without classes or with fewer than `way`."""
-        if split not in self._fields:
-            raise ValueError(f"split must be one of {self._fields} here, not {split!r}")
-        index = self._fields.index(split)
+        if split not in OWNED_SPLITS:
+            raise ValueError(f"split must be one of {OWNED_SPLITS} here, not {split!r}")
+        index = OWNED_SPLITS.index(split)
         first, count = sum(self[:index]), self[index]
         if way > count:
             raise ValueError(f"way must be at most the {count} classes of the {split} split, not {way}")
         return range(first, first + count)
+
+    def require(self, way: int) -> None:
+        """Raise `ValueError` unless every split has `way` classes."""
+        for split in OWNED_SPLITS:
+            self.ids(split, way)
 
 
 def require_episode_shape(way: int, shot: int, query: int) -> None:
@@ -74,9 +81,7 @@ def draw_classes(key: PRNGKeyArray, ids: range, way: int, shuffle_labels: bool) 
     return ids.start + first + way * jr.randint(key, (way,), 0, members)
 
 
-def class_episode(
-    inputs: Float[Array, "way examples ..."], classes: Int[Array, " way"], shot: int
-) -> EpisodeTask:
+def class_episode(inputs: Float[Array, "way examples ..."], classes: Int[Array, " way"], shot: int) -> EpisodeTask:
     """Make an episode of drawn examples: the first `shot` of each class are its support, the others its queries."""
     way, examples = inputs.shape[:2]
     flat = lambda x: x.reshape(-1, *inputs.shape[2:])  # noqa: E731

@@ -6,7 +6,7 @@ and lengths vary, then slant, rotation, proportions, place, pen width, contrast 
 
 The splits own disjoint ranges of class ids. "out-of-range" has the test classes drawn with warps stronger than any in training.
 
-Ours, made so that what is learned on glyphs alone carries over to real handwriting; the movement as the identity of a character follows
+Ours, made so that what is learned on glyphs alone carries over to real handwriting; a character as a pen movement follows
 Lake, Salakhutdinov and Tenenbaum 2015. While it was made we looked at pictures of scikit-learn's digits, at their margins and stroke
 widths, and at the few-shot accuracy on them of a network trained on glyphs; nothing was fitted to digits or their labels.
 """
@@ -18,7 +18,7 @@ import jax
 import jax.numpy as jnp
 import jax.random as jr
 import numpy as np
-from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
+from jaxtyping import Array, Bool, Float, Int, Key, PRNGKeyArray
 
 from quickstudy.core import AbstractTaskDistribution, Split
 from quickstudy.tasks.class_episodes import ClassCounts, class_episode, draw_classes, require_episode_shape
@@ -30,7 +30,7 @@ _SAMPLES = 8  # points along each piece
 _OUT_OF_RANGE = 2.5  # times the warps of training
 
 # The resolutions a drawing may be seen at, in pixels per side.
-_RESOLUTIONS = (28, 28, 14, 10, 8, 7)
+_RESOLUTIONS = (28, 14, 10, 8, 8, 8)
 
 
 class Movement(NamedTuple):
@@ -66,8 +66,7 @@ class Glyphs(AbstractTaskDistribution):
 
     def __check_init__(self) -> None:
         require_episode_shape(self.way, self.shot, self.query)
-        for split in ClassCounts._fields:
-            self.counts.ids(split, self.way)
+        self.counts.require(self.way)
 
     def sample(self, key: PRNGKeyArray, split: Split) -> EpisodeTask:
         class_key, drawing_key = jr.split(key)
@@ -77,7 +76,7 @@ class Glyphs(AbstractTaskDistribution):
         images = jax.vmap(lambda c, k: self.draw(c, k, _OUT_OF_RANGE if far else 1.0))(classes, keys)
         return class_episode(images, classes, self.shot)
 
-    def draw(self, glyph: Int[Array, ""], keys: PRNGKeyArray, warp: float = 1.0) -> Float[Array, "n 28 28"]:
+    def draw(self, glyph: Int[Array, ""], keys: Key[Array, " n"], warp: float = 1.0) -> Float[Array, "n 28 28"]:
         """Draw the class with id `glyph` once for each of the keys `(n,)`; `warp` scales slant, rotation and proportions."""
         movement = draw_movement(jr.fold_in(jr.key(self.seed), glyph))
         return jax.vmap(lambda k: draw_glyph(movement, k, warp))(keys)
@@ -85,46 +84,47 @@ class Glyphs(AbstractTaskDistribution):
 
 def draw_movement(key: PRNGKeyArray) -> Movement:
     """Draw a class."""
-    keys = iter(jr.split(key, 12))
-    pieces = (_FIRST + _SECOND,)
-    sign = jr.rademacher(next(keys), pieces, jnp.float32)
-    corner = jr.bernoulli(next(keys), 0.4, pieces) * jr.uniform(next(keys), pieces, minval=-2.6, maxval=2.6)
-    heading = jr.uniform(next(keys), pieces, minval=-jnp.pi, maxval=jnp.pi)
-    begins = jnp.isin(jnp.arange(pieces[0]), jnp.array([0, _FIRST]))
-    bend = jr.bernoulli(next(keys), 0.65, pieces) * sign * jr.uniform(next(keys), pieces, minval=0.6, maxval=4.5)
-    # Some pieces all but vanish, so strokes have from one to four of them.
-    length = jr.uniform(next(keys), pieces, minval=0.0, maxval=1.0) + 0.1
-    apart = jr.bernoulli(next(keys), 0.35, (2,)) * jr.uniform(next(keys), (2,), minval=-0.6, maxval=0.6)
+    pieces = _FIRST + _SECOND
+    # One call for all numbers: each call of the generator costs compile time.
+    turns, turn, bends, bend, length, heading, pair, other = jr.uniform(key, (8, pieces))
+    corner = jnp.where(turns < 0.4, _between(turn, -2.6, 2.6), 0.0)
+    begins = jnp.asarray(np.isin(np.arange(pieces), [0, _FIRST]))
     return Movement(
-        turn=jnp.where(begins, heading, corner),
-        bend=bend,
-        length=length,
-        meets=jr.uniform(next(keys), (2,)),
-        apart=apart,
-        strokes=1 + jr.bernoulli(next(keys), 0.5).astype(jnp.int32),
-        narrow=jr.uniform(next(keys), (), minval=0.45, maxval=1.1),
+        turn=jnp.where(begins, _between(heading, -np.pi, np.pi), corner),
+        bend=jnp.where(bends < 0.65, jnp.sign(bends - 0.325) * _between(bend, 0.6, 4.5), 0.0),
+        length=_between(length, 0.25, 1.0),
+        meets=pair[:2],
+        apart=jnp.where(pair[2:4] < 0.35, _between(pair[4:], -0.6, 0.6), 0.0),
+        strokes=1 + (other[0] < 0.5).astype(jnp.int32),
+        narrow=_between(other[1], 0.5, 0.8),
     )
 
 
 def draw_glyph(movement: Movement, key: PRNGKeyArray, warp: float = 1.0) -> Float[Array, "28 28"]:
     """Carry out a movement once and see it as an image."""
-    hand_key, warp_key, pen_key = jr.split(key, 3)
-    points, weight = _carry_out(movement, hand_key)
-    points = _place(points, weight > 0, movement.narrow, warp_key, warp)
-    return _ink(points, weight, pen_key)
+    hand_key, view_key, lens_key = jr.split(key, 3)
+    points, there = _carry_out(movement, hand_key)
+    view = jr.uniform(view_key, (9,))
+    lens = jnp.asarray(_LENSES)[jr.randint(lens_key, (), 0, len(_LENSES))]
+    points = _place(points, there > 0, movement.narrow, view[:6], warp)
+    return lens @ _ink(points, there, view[6:]) @ lens.T
+
+
+def _between(fraction: Array, low: float, high: float) -> Array:
+    return low + (high - low) * fraction
 
 
 def _carry_out(movement: Movement, key: PRNGKeyArray) -> tuple[Float[Array, "points 2"], Float[Array, " points"]]:
     """The points that an unsteady hand passes, and 1 where there is a stroke, 0 where there is none."""
-    angle, bend, length, rest = jr.normal(key, (4, _FIRST + _SECOND))
-    turns = movement.turn + 0.15 * angle
-    bends = movement.bend * (1 + 0.12 * bend) + 0.1 * bend
-    lengths = movement.length * jnp.exp(0.15 * length)
+    angle, bend, length, place = jr.normal(key, (4, _FIRST + _SECOND))
+    turns = movement.turn + 0.08 * angle
+    bends = movement.bend * (1 + 0.06 * bend) + 0.05 * bend
+    lengths = movement.length * jnp.exp(0.12 * length)
     first = _trace(turns[:_FIRST], bends[:_FIRST], lengths[:_FIRST])
     second = _trace(turns[_FIRST:], bends[_FIRST:], lengths[_FIRST:])
-    meets = jnp.clip(movement.meets + 0.04 * rest[:2], 0.0, 0.999)
-    at = [stroke[(place * len(stroke)).astype(jnp.int32)] for stroke, place in zip((first, second), meets, strict=True)]
-    second = second + at[0] - at[1] + movement.apart + 0.05 * rest[2:4]
+    meets = jnp.clip(movement.meets + 0.04 * place[:2], 0.0, 0.999)
+    at = [stroke[jnp.floor(m * len(stroke)).astype(jnp.int32)] for stroke, m in zip((first, second), meets, strict=True)]
+    second = second + (at[0] - at[1] + movement.apart + 0.05 * place[2:4])[None]
     there = jnp.concatenate([jnp.ones(len(first)), jnp.full(len(second), movement.strokes == 2, jnp.float32)])
     return jnp.concatenate([first, second]), there
 
@@ -132,44 +132,52 @@ def _carry_out(movement: Movement, key: PRNGKeyArray) -> tuple[Float[Array, "poi
 def _trace(turn: Array, bend: Array, length: Array) -> Float[Array, "points 2"]:
     """The points of a stroke from the origin: each piece first turns, then bends evenly along its length."""
     before = jnp.cumsum(turn) + jnp.cumsum(bend) - bend
-    progress = (jnp.arange(_SAMPLES) + 0.5) / _SAMPLES
+    progress = (np.arange(_SAMPLES, dtype=np.float32)[None] + 0.5) / _SAMPLES
     heading = jnp.ravel(before[:, None] + bend[:, None] * progress)
     step = jnp.repeat(length / _SAMPLES, _SAMPLES)
     return jnp.cumsum(step[:, None] * jnp.stack([jnp.cos(heading), jnp.sin(heading)], axis=-1), axis=0)
 
 
-def _place(points: Array, there: Bool[Array, " points"], narrow: Array, key: PRNGKeyArray, warp: float) -> Float[Array, "points 2"]:
+def _place(
+    points: Array, there: Bool[Array, " points"], narrow: Array, view: Float[Array, "6"], warp: float
+) -> Float[Array, "points 2"]:
     """Warp the points and fit them into the image: pixel coordinates, first across, then down."""
-    rotation, slant, wide, room, *shift = jr.uniform(key, (6,), minval=-1.0, maxval=1.0)
-    rotation, slant, wide = 0.2 * warp * rotation, 0.25 * warp * slant, jnp.exp(0.2 * warp * wide)
-    turned = jnp.stack([jnp.cos(rotation), -jnp.sin(rotation), jnp.sin(rotation), jnp.cos(rotation)]).reshape(2, 2)
-    slanted = jnp.stack([narrow * wide, slant, 0.0 * slant, 1.0 + 0.0 * slant]).reshape(2, 2)
-    points = points @ (turned @ slanted).T
+    rotation, slant, wide, room, *shift = 2 * view - 1
+    # Writing gives most characters a like width and height, whatever the movement: stretch most of the way to it.
+    _, extent = _box(points, there)
+    stretch = jnp.stack([narrow * jnp.exp(0.2 * warp * wide), jnp.ones(())]) * jnp.maximum(extent, 0.05) ** -0.8
+    upright = points * stretch[None]
+    angle = 0.12 * warp * rotation
+    across = upright[:, 0] + 0.2 * warp * slant * upright[:, 1]
+    turned = jnp.stack(
+        [jnp.cos(angle) * across - jnp.sin(angle) * upright[:, 1], jnp.sin(angle) * across + jnp.cos(angle) * upright[:, 1]]
+    )
+    middle, extent = _box(turned.T, there)
+    side = SIZE * (0.88 + 0.06 * room)
+    return (turned.T - middle[None]) * side / jnp.max(extent) + (SIZE - 1) / 2 + 0.7 * jnp.stack(shift)[None]
+
+
+def _box(points: Float[Array, "points 2"], there: Bool[Array, " points"]) -> tuple[Float[Array, "2"], Float[Array, "2"]]:
+    """The middle and the extent of the points that are there."""
     low = jnp.min(points, axis=0, where=there[:, None], initial=jnp.inf)
     high = jnp.max(points, axis=0, where=there[:, None], initial=-jnp.inf)
-    # The longer side fills from 60 to 90 % of the image (digits are cut out tightly, drawn characters are not).
-    side = SIZE * (0.75 + 0.15 * room)
-    centred = (points - (low + high) / 2) * side / jnp.maximum(jnp.max(high - low), 1e-3)
-    return centred + (SIZE - 1) / 2 + 1.0 * jnp.stack(shift)
+    return (low + high) / 2, high - low
 
 
-def _ink(points: Array, there: Array, key: PRNGKeyArray) -> Float[Array, "28 28"]:
+def _ink(points: Float[Array, "points 2"], there: Float[Array, " points"], view: Float[Array, "3"]) -> Float[Array, "28 28"]:
     """Draw the points with a round pen.
 
     A point leaves a Gaussian spot, weighted by the way to it, so that a straight line is 1 along its middle; the darkness is then
     stretched about one half. A Gaussian is a product of one across and one down, so all spots together are one matrix product.
     """
-    width, sharp, dark, camera = jr.split(key, 4)
-    spread = jnp.exp(jr.uniform(width, (), minval=jnp.log(0.7), maxval=jnp.log(2.2)))
-    way = jnp.linalg.norm(jnp.diff(points, axis=0, prepend=points[:1]), axis=-1)
-    starts = jnp.arange(len(points)) % (_FIRST * _SAMPLES) == 0
-    weight = there * jnp.where(starts, 0.0, way) / (spread * jnp.sqrt(2 * jnp.pi))
-    spots = jnp.exp(-0.5 * jnp.square((jnp.arange(SIZE) - points[..., None]) / spread))
-    darkness = jnp.einsum("p,pd,pa->da", weight, spots[:, 1], spots[:, 0])
-    contrast = jr.uniform(sharp, (), minval=1.0, maxval=4.0)
-    ink = jnp.clip(0.5 + contrast * (darkness - 0.5) , 0.0, 1.0)
-    lens = jr.choice(camera, jnp.asarray(_LENSES))
-    return jr.uniform(dark, (), minval=0.8, maxval=1.0) * (lens @ ink @ lens.T)
+    spread = jnp.exp(_between(view[0], np.log(1.0), np.log(1.7)))  # pixels
+    way = jnp.linalg.norm(points - jnp.roll(points, 1, axis=0), axis=-1)
+    starts = np.arange(len(points)) % (_FIRST * _SAMPLES) == 0
+    weight = there * jnp.where(starts, 0.0, way) / (spread * np.sqrt(2 * np.pi))
+    spots = jnp.exp(-0.5 * jnp.square((np.arange(SIZE, dtype=np.float32)[None, None] - points[..., None]) / spread))
+    darkness = (weight[:, None] * spots[:, 1]).T @ spots[:, 0]
+    contrast = _between(view[1], 1.0, 4.0)
+    return _between(view[2], 0.85, 1.0) * jnp.clip(0.5 + contrast * (darkness - 0.5), 0.0, 1.0)
 
 
 def _lens(resolution: int) -> Float[np.ndarray, "28 28"]:

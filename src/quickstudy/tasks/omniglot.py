@@ -24,7 +24,14 @@ import numpy as np
 from jaxtyping import Array, Float, Int, PRNGKeyArray, UInt8
 
 from quickstudy.core import AbstractTaskDistribution, Split
-from quickstudy.tasks.class_episodes import ClassCounts, class_episode, draw_classes, draw_distinct, require_episode_shape
+from quickstudy.tasks.class_episodes import (
+    OWNED_SPLITS,
+    ClassCounts,
+    class_episode,
+    draw_classes,
+    draw_distinct,
+    require_episode_shape,
+)
 from quickstudy.tasks.episode import EpisodeTask
 from quickstudy.tasks.omniglot_files import DRAWINGS, SIZE, Alphabet, find_folder, read_drawings
 
@@ -83,9 +90,9 @@ class Omniglot(AbstractTaskDistribution):
         self.within_alphabet, self.shuffle_labels = within_alphabet, shuffle_labels
 
     def __check_init__(self) -> None:
-        for split in ClassCounts._fields:
-            self.counts.ids(split, self.way)
-            if self.within_alphabet:
+        self.counts.require(self.way)
+        if self.within_alphabet:
+            for split in OWNED_SPLITS:
                 self._wide_alphabets(split)
 
     def sample(self, key: PRNGKeyArray, split: Split) -> EpisodeTask:
@@ -105,7 +112,7 @@ class Omniglot(AbstractTaskDistribution):
 
     def _wide_alphabets(self, split: Split) -> list[tuple[int, int]]:
         """The alphabets of a split with enough characters: first character within the split, and count."""
-        own = [(first, count) for owner, first, count in self.alphabets if owner == ClassCounts._fields.index(split)]
+        own = [(first, count) for owner, first, count in self.alphabets if owner == OWNED_SPLITS.index(split)]
         wide = [(first, count) for first, count in own if count >= self.way]
         if not wide:
             largest = max(count for _, count in own)
@@ -137,9 +144,9 @@ def _pool(characters: int) -> tuple[np.ndarray, tuple[int, int, int]]:
 
 def _keep_alphabets(alphabets: tuple[Alphabet, ...]) -> tuple[np.ndarray, tuple[int, int, int]]:
     """Characters in their order; the last five background alphabets (of fewer than 30, the last sixth) are for validation."""
-    background = [alphabet.count for alphabet in alphabets if alphabet.background]
+    background = [alphabet.characters for alphabet in alphabets if alphabet.background]
     held = max(1, len(background) // 6)
-    evaluation = sum(alphabet.count for alphabet in alphabets if not alphabet.background)
+    evaluation = sum(alphabet.characters for alphabet in alphabets if not alphabet.background)
     sizes = (sum(background[:-held]), sum(background[-held:]), evaluation)
     return np.arange(sum(sizes)), sizes
 
@@ -148,4 +155,6 @@ def _spans(alphabets: tuple[Alphabet, ...], sizes: tuple[int, int, int]) -> tupl
     """For each alphabet: its split's number, its first character counted within the split, its number of characters."""
     starts = np.cumsum((0, *sizes))
     owners = [int(np.searchsorted(starts, alphabet.first, side="right")) - 1 for alphabet in alphabets]
-    return tuple((owner, alphabet.first - int(starts[owner]), alphabet.count) for owner, alphabet in zip(owners, alphabets, strict=True))
+    return tuple(
+        (owner, alphabet.first - int(starts[owner]), alphabet.characters) for owner, alphabet in zip(owners, alphabets, strict=True)
+    )

@@ -10,9 +10,9 @@ import hashlib
 import io
 import os
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
-from typing import NamedTuple
+from typing import BinaryIO, NamedTuple
 
 import numpy as np
 from jaxtyping import Bool, Shaped, UInt8
@@ -34,7 +34,7 @@ class Alphabet(NamedTuple):
     name: str
     background: bool
     first: int
-    count: int
+    characters: int
 
 
 class Drawings(NamedTuple):
@@ -62,9 +62,11 @@ def find_folder(folder: str | os.PathLike | None = None) -> Path:
 
 
 def read_drawings(folder: Path) -> Drawings:
-    """Read a folder that holds either `images_background` and `images_evaluation` as PNG trees or as zip archives of them (the official
-    form), or `images_background.npz` and `images_evaluation.npz` (`images`, bool `(characters, 20, 105, 105)`, True for paper) with
-    `alphabets.csv` (split, first index, last index, both inclusive, alphabet).
+    """Read a folder of Omniglot in any of its forms.
+
+    Either `images_background` and `images_evaluation`, folders of PNG files or zip archives of them (the official form), or
+    `images_background.npz` and `images_evaluation.npz` (`images`, bool `(characters, 20, 105, 105)`, True for paper) with
+    `alphabets.csv` (split, first_index, last_index, both inclusive, alphabet).
 
     The result is kept in the cache folder, so that only the first reading takes seconds. Raises `OSError` or `ValueError` for a
     folder without Omniglot, and `ValueError` if it holds 1,623 characters whose pixels are not the published ones.
@@ -101,9 +103,9 @@ def _load(path: Path) -> Drawings:
         return Drawings(stored["bits"], tuple(Alphabet(*row) for row in zip(*columns, strict=True)))
 
 
-def _save(out, drawings: Drawings) -> None:
-    columns = {name: np.array(column) for name, column in zip(Alphabet._fields, zip(*drawings.alphabets, strict=True), strict=True)}
-    np.savez(out, bits=drawings.bits, **columns)
+def _save(out: BinaryIO, drawings: Drawings) -> None:
+    name, background, first, characters = (np.array(column) for column in zip(*drawings.alphabets, strict=True))
+    np.savez(out, bits=drawings.bits, name=name, background=background, first=first, characters=characters)
 
 
 def _convert(sources: list[Path]) -> Drawings:
@@ -114,7 +116,7 @@ def _convert(sources: list[Path]) -> Drawings:
     return Drawings(np.concatenate([shrink(character) for part in parts for character in part]).reshape(-1, DRAWINGS, 98), alphabets)
 
 
-def _verify(parts: list[Bool[np.ndarray, "characters 20 105 105"]]) -> None:
+def _verify(parts: list[np.ndarray]) -> None:
     if sum(map(len, parts)) != _CHARACTERS:
         return
     found = hashlib.sha256(np.packbits(np.concatenate(parts).ravel()).tobytes()).hexdigest()
@@ -143,8 +145,8 @@ def _read_pictures(sources: list[Path]) -> tuple[list[np.ndarray], tuple[Alphabe
     for source, background in zip(sources, (True, False), strict=True):
         drawings, names = [], []
         # Files are called <character>_<drawing>.png, in one folder per character in one folder per alphabet.
-        for name, read in sorted(_pictures(source), key=lambda item: item[0].stem):
-            drawings.append(_decode(read(), name))
+        for name, data in sorted(_pictures(source), key=lambda item: item[0].stem):
+            drawings.append(_decode(data, name))
             names.append(name.parts[-3])
         if len(drawings) % DRAWINGS or not drawings:
             raise ValueError(f"{source} must hold {DRAWINGS} drawings of each character, not {len(drawings)} in all")
@@ -159,16 +161,16 @@ def _ranges(names: list[str], background: bool, start: int) -> list[Alphabet]:
     return [Alphabet(names[i], background, start + i, end - i) for i, end in zip(firsts, [*firsts[1:], len(names)], strict=True)]
 
 
-def _pictures(source: Path) -> Iterator[tuple[PurePosixPath, Callable[[], bytes]]]:
+def _pictures(source: Path) -> Iterator[tuple[PurePosixPath, bytes]]:
     if source.suffix == ".zip":
         with zipfile.ZipFile(source) as archive:
             for name in archive.namelist():
                 # Archives made on a Mac hold a shadow of every file.
                 if name.endswith(".png") and not name.startswith("__MACOSX"):
-                    yield PurePosixPath(name), functools.partial(archive.read, name)
+                    yield PurePosixPath(name), archive.read(name)
     else:
         for path in source.rglob("*.png"):
-            yield PurePosixPath(path.as_posix()), path.read_bytes
+            yield PurePosixPath(path.as_posix()), path.read_bytes()
 
 
 def _decode(data: bytes, name: PurePosixPath) -> Bool[np.ndarray, "105 105"]:

@@ -42,10 +42,12 @@ class SmallNet(AbstractObjective):
 
     def initial(self, key: PRNGKeyArray) -> Weights:
         pairs = list(zip(self.widths[:-1], self.widths[1:], strict=True))
-        # Standard deviation 1 / sqrt(inputs) (LeCun et al. 1998) for every activation, so that the activation is all that changes.
-        draw = lambda k, i, o: self.initial_scale * jr.normal(k, (i, o)) / i**0.5  # noqa: E731
-        matrices = tuple(draw(k, i, o) for k, (i, o) in zip(jr.split(key, len(pairs)), pairs, strict=True))
-        return Weights(matrices, tuple(jnp.zeros(o) for o in self.widths[1:]))
+        drawn, matrices = self.initial_scale * jr.normal(key, (sum(i * o for i, o in pairs),)), []
+        for inputs, outputs in pairs:
+            # Standard deviation 1 / sqrt(inputs) (LeCun et al. 1998) for every activation, so that the activation is all that changes.
+            matrices.append(drawn[: inputs * outputs].reshape(inputs, outputs) / inputs**0.5)
+            drawn = drawn[inputs * outputs :]
+        return Weights(tuple(matrices), tuple(jnp.zeros(o) for o in self.widths[1:]))
 
     def loss(self, parameters: Weights, key: PRNGKeyArray) -> Float[Array, ""]:
         chosen = jr.randint(key, (self.batch,), 0, self.labels.shape[0])

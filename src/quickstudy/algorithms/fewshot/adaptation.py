@@ -23,7 +23,7 @@ def support_loss(model: eqx.Module, view: EpisodeView) -> Float[Array, ""]:
     return prediction_loss(predict(model, view.support_x), view.support_y)
 
 
-def step_against(model: eqx.Module, gradient: PyTree, rate: float | PyTree) -> eqx.Module:
+def step_against(model: eqx.Module, gradient: PyTree, rate: float | Array | PyTree) -> eqx.Module:
     """One step of gradient descent, phi <- phi - rate * gradient, with one rate for all or a tree of rates like the model's."""
     if isinstance(rate, float | jax.Array):
         # The inner rate belongs to the method, not to the slow weights, also when a sweep makes it an array.

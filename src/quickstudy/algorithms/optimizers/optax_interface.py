@@ -12,9 +12,9 @@ import jax
 import jax.numpy as jnp
 import jax.random as jr
 import optax
-from jaxtyping import Array, Float, Int, PRNGKeyArray, PyTree
+from jaxtyping import Array, Float, Int, PRNGKeyArray
 
-from quickstudy.core import AbstractLearner, AbstractTaskDistribution, Fast, Split, lifetime, sample_tasks
+from quickstudy.core import AbstractLearner, AbstractTask, AbstractTaskDistribution, Fast, Life, Split, live, sample_tasks
 from quickstudy.tasks.objective import ObjectiveView, Parameters
 
 
@@ -38,23 +38,24 @@ class OptaxOptimizer(AbstractLearner):
     def respond(self, fast: optax.OptState, view: ObjectiveView, key: PRNGKeyArray) -> Parameters:
         return self.transformation.update(view.gradient, fast, view.parameters)[0]
 
-    def observe(self, fast: optax.OptState, view: ObjectiveView, response: Parameters, feedback: None, key: PRNGKeyArray) -> optax.OptState:
+    def observe(
+        self, fast: optax.OptState, view: ObjectiveView, response: Parameters, feedback: None, key: PRNGKeyArray
+    ) -> optax.OptState:
         return self.transformation.update(view.gradient, fast, view.parameters)[1]
 
 
 class LearnedState(NamedTuple):
-    """The state of a learned optimiser inside Optax: the fast state, and how often it was updated."""
+    """The state of a learned optimiser inside Optax: the fast state, and how many updates it gave."""
 
     fast: Fast
-    count: Int[Array, ""]
+    tick: Int[Array, ""]
 
 
 def as_optax(learner: AbstractLearner, key: PRNGKeyArray | None = None) -> optax.GradientTransformationExtraArgs:
     """A learned optimiser as an Optax transformation.
 
-    `update(gradient, state, parameters, value=loss)` takes the loss too, for learners that look at it (it is zero if not given);
-    the parameters must be given. `key` (None: a fixed one) feeds learners that draw random numbers.
-    Raises `ValueError` if the parameters are not given to `update`.
+    `update(gradient, state, parameters, value=loss)` takes the loss too, for learners that look at it (it is zero if not given).
+    `key` (None: a fixed one) feeds learners that draw random numbers. `update` raises `ValueError` without the parameters.
 
     >>> import jax, jax.numpy as jnp
     >>> from quickstudy.algorithms.optimizers import lstm_optimizer
@@ -71,48 +72,66 @@ def as_optax(learner: AbstractLearner, key: PRNGKeyArray | None = None) -> optax
         view = ObjectiveView(parameters, jnp.zeros(()), jax.tree.map(jnp.zeros_like, parameters))
         return LearnedState(learner.begin(view, begin_key), jnp.zeros((), jnp.int32))
 
-    def update(gradient: Parameters, state: LearnedState, parameters: Parameters | None = None, *, value: Array | float = 0.0, **unused: object):
+    def update(
+        gradient: Parameters,
+        state: LearnedState,
+        parameters: Parameters | None = None,
+        *,
+        value: Array | float = 0.0,
+        **unused: object,
+    ) -> tuple[Parameters, LearnedState]:
         if parameters is None:
             raise ValueError("parameters must be given to a learned optimiser's update, not None")
-        view = ObjectiveView(parameters, jnp.asarray(value), gradient)
-        respond_key, observe_key = jr.split(jr.fold_in(tick_key, state.count))
+        view = ObjectiveView(parameters, jnp.asarray(value, jnp.float32), gradient)
+        respond_key, observe_key = jr.split(jr.fold_in(tick_key, state.tick))
         response = learner.respond(state.fast, view, respond_key)
-        return response, LearnedState(learner.observe(state.fast, view, response, None, observe_key), state.count + 1)
+        return response, LearnedState(learner.observe(state.fast, view, response, None, observe_key), state.tick + 1)
 
     return optax.GradientTransformationExtraArgs(init, update)
 
 
-def final_losses(
-    learner: AbstractLearner, tasks: AbstractTaskDistribution, split: Split, key: PRNGKeyArray, *, n_tasks: int, steps: int, average: int = 1
-) -> Float[Array, " n_tasks"]:
-    """The loss at the end of a life of `steps` ticks in each of `n_tasks` tasks, the mean of the last `average` ticks.
+class Suite(NamedTuple):
+    """Stacked tasks, opened, and one key for each life: every optimiser meets the same functions, starting points and minibatches."""
 
-    With one key, every learner meets the same tasks, starting points and minibatches.
-    """
-    task_key, life_key = jr.split(key)
-    drawn = sample_tasks(tasks, task_key, split, n_tasks)
-    live = lambda task, k: -jnp.mean(lifetime(learner, task, k, steps=steps)[1][-average:])  # noqa: E731
-    return jax.vmap(live)(drawn, jr.split(life_key, n_tasks))
+    tasks: AbstractTask
+    worlds: Parameters
+    views: ObjectiveView
+    keys: PRNGKeyArray
 
 
-# Half-decades would miss by up to a factor of 1.8; three rates per decade miss by at most 1.5.
+@eqx.filter_jit
+def draw_suite(tasks: AbstractTaskDistribution, split: Split, key: PRNGKeyArray, n: int) -> Suite:
+    """Draw `n` tasks of a split to judge optimisers on."""
+    task_key, reset_key, life_key = jr.split(key, 3)
+    drawn = sample_tasks(tasks, task_key, split, n)
+    worlds, views = jax.vmap(lambda task, k: task.reset(k))(drawn, jr.split(reset_key, n))
+    return Suite(drawn, worlds, views, jr.split(life_key, n))
+
+
+@eqx.filter_jit
+def final_loss(learner: AbstractLearner, suite: Suite, steps: int) -> Float[Array, ""]:
+    """The loss after `steps` ticks, averaged over the tasks of a suite."""
+
+    def one(task, world, view, key):
+        begin_key, live_key = jr.split(key)
+        life = Life(world, view, learner.begin(view, begin_key), jnp.zeros((), jnp.int32))
+        return -live(learner, task, life, live_key, steps=steps)[1][-1]
+
+    return jnp.mean(jax.vmap(one)(*suite))
+
+
+Family = Callable[[Float[Array, ""]], optax.GradientTransformation]
+HAND_DESIGNED: dict[str, Family] = {"sgd": optax.sgd, "rmsprop": optax.rmsprop, "adam": optax.adam}
+# Ours: from 1e-4 to 10, three to a decade, so that the best of the grid is within a factor of 1.5 of the best there is.
 LEARNING_RATES = tuple(10.0 ** (i / 3) for i in range(-12, 4))
-HAND_DESIGNED: dict[str, Callable[[Array], optax.GradientTransformation]] = {
-    "sgd": optax.sgd,
-    "rmsprop": optax.rmsprop,
-    "adam": optax.adam,
-}
 
 
-def tune(
-    family: Callable[[Array], optax.GradientTransformation], losses: Callable[[AbstractLearner], Float[Array, " n_tasks"]]
-) -> tuple[float, float]:
-    """The learning rate of `LEARNING_RATES` with the lowest mean loss, and that loss; rates that diverge are out.
+def tuned_losses(family: Family, valid: Suite, tests: tuple[Suite, ...], steps: int) -> tuple[float, ...]:
+    """A hand-designed optimiser's final loss on each test suite, at the learning rate that is best on the validation suite.
 
-    `losses(learner)` gives one loss per task, say `final_losses` on the validation split.
+    A rate at which any validation task diverges is never the best.
     """
-    rates = jnp.asarray(LEARNING_RATES)
-    means = eqx.filter_jit(lambda rates: jax.lax.map(lambda rate: jnp.mean(losses(OptaxOptimizer(family(rate)))), rates))(rates)
-    means = jnp.where(jnp.isfinite(means), means, jnp.inf)
-    best = int(jnp.argmin(means))
-    return LEARNING_RATES[best], float(means[best])
+    judge = eqx.filter_jit(lambda rate, suite: final_loss(OptaxOptimizer(family(rate)), suite, steps))
+    rates = [jnp.asarray(rate, jnp.float32) for rate in LEARNING_RATES]
+    best = min(rates, key=lambda rate: float(jnp.nan_to_num(judge(rate, valid), nan=jnp.inf)))
+    return tuple(float(judge(best, test)) for test in tests)

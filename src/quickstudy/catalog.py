@@ -1,0 +1,213 @@
+"""What there is, as plain data: id -> where it lives. Importing this never imports JAX; what a method's file says is read as text."""
+
+import ast
+import difflib
+import importlib
+import io
+import re
+import tokenize
+from collections.abc import Iterable
+from pathlib import Path
+from types import ModuleType
+from typing import NamedTuple
+
+METHODS = {
+    "finetune": "quickstudy.algorithms.fewshot.finetune",
+    "maml": "quickstudy.algorithms.fewshot.maml",
+    "fomaml": "quickstudy.algorithms.fewshot.fomaml",
+    "reptile": "quickstudy.algorithms.fewshot.reptile",
+    "meta-sgd": "quickstudy.algorithms.fewshot.meta_sgd",
+    "imaml": "quickstudy.algorithms.fewshot.imaml",
+    "anil": "quickstudy.algorithms.fewshot.anil",
+    "protonet": "quickstudy.algorithms.fewshot.protonet",
+    "matching-nets": "quickstudy.algorithms.fewshot.matching_nets",
+    "cnp": "quickstudy.algorithms.fewshot.cnp",
+    "incontext-gru": "quickstudy.algorithms.incontext.incontext_gru",
+    "lstm-optimizer": "quickstudy.algorithms.optimizers.lstm_optimizer",
+    "mlp-optimizer": "quickstudy.algorithms.optimizers.mlp_optimizer",
+}
+
+# task -> module:name of the distribution, or of the function that makes one
+TASKS = {
+    "sinusoid": "quickstudy.tasks.sinusoid:Sinusoid",
+    "glyphs": "quickstudy.tasks.glyphs:Glyphs",
+    "digits": "quickstudy.tasks.digits:Digits",
+    "omniglot": "quickstudy.tasks.omniglot:Omniglot",
+    "from-arrays": "quickstudy.tasks.arrays:from_arrays",
+    "stream": "quickstudy.tasks.streams:Stream",
+    "bernoulli-bandit": "quickstudy.tasks.bandits:BernoulliBandit",
+    "quadratics": "quickstudy.tasks.quadratics:Quadratics",
+    "small-nets": "quickstudy.tasks.small_nets:SmallNets",
+}
+
+CLAIMS = {
+    "maml-sinusoid": "quickstudy.algorithms.fewshot.maml",
+    "reptile-sine": "quickstudy.algorithms.fewshot.reptile",
+    "imaml-sine": "quickstudy.algorithms.fewshot.imaml",
+    "fomaml": "quickstudy.algorithms.fewshot.fomaml",
+    "meta-sgd": "quickstudy.algorithms.fewshot.meta_sgd",
+    "protonet-omniglot": "quickstudy.algorithms.fewshot.protonet",
+    "matching-nets": "quickstudy.algorithms.fewshot.matching_nets",
+    "memorization-switch": "quickstudy.algorithms.fewshot.memorization_switch",
+    "lstm-optimizer": "quickstudy.algorithms.optimizers.lstm_optimizer",
+}
+
+FAMILIES = {
+    "fewshot": "learn a new task from a few examples: by optimisation, by metric, by black box",
+    "incontext": "learn inside a sequence, with frozen weights",
+    "optimizers": "learn the rule that learns: optimisers that were trained",
+}
+
+
+class Default(NamedTuple):
+    """One field of a method's `Config` as its source says it: name, type, default and the comment that names the default's source."""
+
+    name: str
+    type: str
+    default: str
+    source: str
+
+
+class Card(NamedTuple):
+    """What a method's docstring says: each part is text on one line, "" where the docstring does not have it."""
+
+    name: str
+    idea: str
+    slow: str
+    fast: str
+    outer_step: str
+    equation: str
+    source: str
+    builds_on: str
+    led_to: str
+    lineage: str
+    presets: str
+
+
+def family(module: str) -> str:
+    """The family that a method's module belongs to.
+
+    >>> family(METHODS["maml"])
+    'fewshot'
+    """
+    return module.split(".")[2]
+
+
+def require(name: str, known: Iterable[str], what: str) -> str:
+    """The name itself if it is known; otherwise `ValueError` with the nearest known one.
+
+    >>> require("mamle", METHODS, "method")
+    Traceback (most recent call last):
+    ValueError: there is no method 'mamle'; did you mean 'maml'?
+    """
+    known = list(known)
+    if name in known:
+        return name
+    near = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
+    hint = f"did you mean {near[0]!r}?" if near else f"there are {', '.join(known)}"
+    raise ValueError(f"there is no {what} {name!r}; {hint}")
+
+
+def method_module(method: str) -> ModuleType:
+    """Import a method's file. Raises `ValueError` for an unknown id, with the nearest known one."""
+    return importlib.import_module(METHODS[require(method, METHODS, "method")])
+
+
+def source_text(module: str) -> str:
+    """The source of one of the package's modules, without importing it.
+
+    Raises `ValueError` if this installation does not have it.
+    """
+    path = Path(__file__).parent.joinpath(*module.split(".")[1:]).with_suffix(".py")
+    if not path.is_file():
+        raise ValueError(f"this installation has no module {module}")
+    return path.read_text()
+
+
+_LABELS = {
+    "Slow": "slow",
+    "Fast": "fast",
+    "One outer step": "outer_step",
+    "Source": "source",
+    "Sources": "source",
+    "Builds on": "builds_on",
+    "Led to": "led_to",
+    "Lineage": "lineage",
+    "Equation": "equation",
+    "Presets": "presets",
+}
+_LABEL = re.compile(rf"(?<!\S)({'|'.join(_LABELS)}):\s+")
+
+
+def card(module: str) -> Card:
+    """Read a method's docstring as a `Card`, without importing the method."""
+    text = ast.get_docstring(ast.parse(source_text(module))) or ""
+    # Parts may be items of a list, and a displayed equation is indented.
+    lines = [line.removeprefix("* ") for line in text.splitlines()]
+    equation = "\n".join(line[4:] for line in lines if line.startswith("    ")).strip()
+    prose = "\n".join(line for line in lines if not line.startswith("    "))
+    head, *rest = _LABEL.split(prose)
+    parts = dict.fromkeys(Card._fields, "")
+    for label, body in zip(rest[::2], rest[1::2], strict=True):
+        # A labelled part ends with its paragraph.
+        parts[_LABELS[label]] = _one_line(body.split("\n\n")[0])
+    first = _one_line(head.split("\n\n")[0])
+    name, colon, idea = first.partition(": ")
+    parts |= {"name": name if colon else "", "idea": idea if colon else first, "equation": equation or parts["equation"]}
+    return Card(**parts)
+
+
+def one_line(module: str) -> str:
+    """The first sentence of a module's docstring, without importing the module."""
+    text = ast.get_docstring(ast.parse(source_text(module))) or ""
+    return _one_line(text.split("\n\n")[0])
+
+
+def _one_line(text: str) -> str:
+    return " ".join(text.split())
+
+
+# A method that has the settings of a sibling says so: Config = maml.Config
+_BORROWED = re.compile(r"^Config = (\w+)\.Config$", re.MULTILINE)
+
+
+def defaults(module: str) -> list[Default]:
+    """Every field of a method's `Config` with its default and the comment on its line, read without importing the method."""
+    text = source_text(module)
+    if borrowed := _BORROWED.search(text):
+        return defaults(f"{module.rpartition('.')[0]}.{borrowed[1]}")
+    tokens = tokenize.generate_tokens(io.StringIO(text).readline)
+    comments = {token.start[0]: token.string.lstrip("# ").strip() for token in tokens if token.type == tokenize.COMMENT}
+    comment = lambda item: comments.get(item.end_lineno, "")
+    return [
+        Default(item.target.id, ast.unparse(item.annotation), ast.unparse(item.value), comment(item))
+        for node in ast.parse(text).body
+        if isinstance(node, ast.ClassDef) and node.name == "Config"
+        for item in node.body
+        if isinstance(item, ast.AnnAssign) and isinstance(item.target, ast.Name) and item.value is not None
+    ]
+
+
+def presets(module: str) -> dict[str, str]:
+    """The names of a method's `PRESETS` with the score and time to expect, read without importing the method."""
+    for node in ast.parse(source_text(module)).body:
+        target = node.targets[0] if isinstance(node, ast.Assign) else node.target if isinstance(node, ast.AnnAssign) else None
+        value = node.value if isinstance(node, ast.Assign | ast.AnnAssign) else None
+        if isinstance(target, ast.Name) and target.id == "PRESETS" and isinstance(value, ast.Dict):
+            return {_constant(key): _expected(module, preset) for key, preset in zip(value.keys, value.values, strict=True)}
+    return {}
+
+
+def _constant(node: ast.expr | None) -> str:
+    return node.value if isinstance(node, ast.Constant) and isinstance(node.value, str) else ""
+
+
+def _expected(module: str, preset: ast.expr) -> str:
+    """The `expected` of a `Preset(...)` expression, its last argument, or of a sibling's preset, as in `maml.PRESETS["omniglot"]`."""
+    if isinstance(preset, ast.Subscript) and isinstance(preset.value, ast.Attribute) and isinstance(preset.value.value, ast.Name):
+        return presets(f"{module.rpartition('.')[0]}.{preset.value.value.id}").get(_constant(preset.slice), "")
+    if not isinstance(preset, ast.Call):
+        return ""
+    named = [keyword.value for keyword in preset.keywords if keyword.arg == "expected"]
+    candidates = named or preset.args
+    return _constant(candidates[-1]) if candidates else ""

@@ -1,0 +1,7 @@
+"""`python -m quickstudy.cli`."""
+
+import sys
+
+from quickstudy.cli import main
+
+sys.exit(main())

@@ -1,0 +1,69 @@
+"""`quickstudy demo`, `bench`, `report` and `data`: commands that hand over to another part of the package."""
+
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from quickstudy import catalog, measure
+from quickstudy.cli.compile_cache import use_compile_cache
+from quickstudy.cli.flags import Parser
+
+
+def demo_command(arguments: Sequence[str]) -> int:
+    """Run the demo."""
+    parser = Parser("demo", "Meta-train on drawn glyphs, then learn real handwritten digits, never seen, from a few examples.")
+    parser.add_argument("--images", type=Path, metavar="DIR", help="learn these instead: one sub-folder of images per class")
+    parser.add_argument("--out", type=Path, metavar="DIR", help="where the report goes")
+    found = parser.read(arguments)
+    use_compile_cache()
+    from quickstudy import demo
+
+    return demo.main(images=found.images, out=found.out)
+
+
+def bench_command(arguments: Sequence[str]) -> int:
+    """Run benchmarks of the checkout, each in a process of its own."""
+    parser = Parser("bench", "Speed of this machine against peers, measured side by side in one run.")
+    parser.add_argument("names", nargs="*", metavar="NAME", help="benchmarks to run; all by default")
+    names = parser.read(arguments).names
+    root = measure.checkout()
+    folder = root / "benchmarks" if root else None
+    found = {path.stem: path for path in sorted(folder.glob("[!_]*.py"))} if folder else {}
+    if not found:
+        raise ValueError("the benchmarks live in the source repository: run quickstudy bench from a checkout")
+    for name in names:
+        catalog.require(name, found, "benchmark")
+    codes = [subprocess.run([sys.executable, str(found[name])]).returncode for name in names or found]
+    return 1 if any(codes) else 0
+
+
+def report_command(arguments: Sequence[str]) -> int:
+    """Write the page of one or more runs."""
+    parser = Parser("report", "One self-contained HTML page for one or more runs, side by side.")
+    parser.add_argument("runs", type=Path, nargs="+", metavar="RUN", help="run folders")
+    parser.add_argument("-o", "--out", type=Path, required=True, metavar="DIR", help="the folder to write index.html in")
+    found = parser.read(arguments)
+    use_compile_cache()
+    from quickstudy.report.runs import write_report
+
+    print(write_report(found.runs, found.out))
+    return 0
+
+
+def data_command(arguments: Sequence[str]) -> int:
+    """List the data sets, or fetch one."""
+    parser = Parser("data", "Data sets that are fetched from their official homes, verified and cached.")
+    parser.add_argument("action", choices=("list", "fetch"))
+    parser.add_argument("name", nargs="?", help="a data set, for fetch")
+    found = parser.read(arguments)
+    from quickstudy import data
+
+    if found.action == "fetch":
+        if found.name is None:
+            raise ValueError(f"fetch needs the name of a data set: {', '.join(data.DATA_SETS)}")
+        print(data.fetch(catalog.require(found.name, data.DATA_SETS, "data set")))
+        return 0
+    for name, entry in data.DATA_SETS.items():
+        print(f"{name:12} {entry.description}; licence {entry.licence}; {'fetched' if data.is_fetched(name) else 'not fetched'}")
+    return 0

@@ -1,0 +1,149 @@
+"""`quickstudy train` and `quickstudy eval`."""
+
+import argparse
+import dataclasses
+import json
+import shlex
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from quickstudy import catalog
+from quickstudy.cli.compile_cache import use_compile_cache
+from quickstudy.cli.flags import Parser, add_config_flags, count, given_config, whole_number
+from quickstudy.cli.interrupt import watch
+from quickstudy.cli.show_progress import show_progress, text_of
+
+_MOST_CHUNK = 100  # ours: a checkpoint costs milliseconds, and a hundred of them per run show enough
+
+
+def train_command(arguments: Sequence[str]) -> int:
+    """Train a method in new run folders, or resume the runs in existing ones."""
+    method = arguments[0] if arguments and not arguments[0].startswith("-") else None
+    parser = _train_parser(method)
+    found = parser.read(arguments)
+    if found.resume is not None:
+        folders = _resumed(parser, found)
+    elif method is None:
+        raise ValueError("train needs the id of a method first, as in: quickstudy train maml (quickstudy list shows all)")
+    else:
+        folders = _new_runs(found, ["train", *arguments])
+    use_compile_cache()
+    for folder in folders:
+        code = _train(folder)
+        if code:
+            return code
+    return 0
+
+
+def _train_parser(method: str | None) -> Parser:
+    parser = Parser("train", "Meta-train a method in a run folder. Killed or interrupted at any moment, it resumes with --resume.")
+    parser.add_argument("method", nargs="?", metavar="ID", help="a method's id (quickstudy list)")
+    parser.add_argument("--preset", help="tasks and settings that are known to work; the first one by default")
+    parser.add_argument("--steps", type=count, help="outer steps (the preset's by default; with --resume, how far to go)")
+    seeds = parser.add_mutually_exclusive_group()
+    seeds.add_argument("--seed", type=whole_number, help="0 by default")
+    seeds.add_argument("--seeds", type=count, help="train this many seeds, each in a folder of its own")
+    parser.add_argument("--out", type=Path, help="the run folder (runs/<id>-<preset>-<time> by default)")
+    parser.add_argument("--resume", type=Path, metavar="DIR", help="continue the run, or the runs of --seeds, in this folder")
+    if method is not None:
+        module = catalog.METHODS[catalog.require(method, catalog.METHODS, "method")]
+        fields = catalog.defaults(module)
+        group = parser.add_argument_group(f"configuration of {method}")
+        config = catalog.method_module(method).Config
+        add_config_flags(group, config, {field.name: f"[{field.default}] {field.source}" for field in fields})
+    return parser
+
+
+def _resumed(parser: Parser, found: argparse.Namespace) -> list[Path]:
+    """The folders to resume, after checking that nothing else is asked of them."""
+    fixed = [name for name, value in vars(found).items() if value is not None and name not in ("method", "steps", "resume")]
+    if fixed:
+        flag = fixed[0].removeprefix("config.").replace("_", "-")
+        raise ValueError(f"with --resume the run keeps its own settings: leave out --{flag}")
+    from quickstudy import store
+
+    several = sorted(path.parent for path in found.resume.glob(f"seed-*/{store.CONFIG}"))
+    folders = several if several and not (found.resume / store.CONFIG).exists() else [found.resume]
+    for folder in folders:
+        settings = store.read_settings(folder)
+        if found.method not in (None, settings.method):
+            raise ValueError(f"{folder} holds a run of {settings.method}, not of {found.method}")
+        if found.steps is not None:
+            store.extend(folder, found.steps)
+    return folders
+
+
+def _new_runs(found: argparse.Namespace, command: Sequence[str]) -> list[Path]:
+    from quickstudy import store
+
+    module = catalog.method_module(found.method)
+    name = catalog.require(found.preset, module.PRESETS, f"preset of {found.method}") if found.preset else next(iter(module.PRESETS))
+    preset = module.PRESETS[name]
+    config = dataclasses.replace(preset.config, **given_config(found, module.Config))
+    steps = found.steps or preset.steps
+    chunk = min(max(steps // 100, 1), _MOST_CHUNK)
+    out = found.out or Path("runs") / f"{found.method}-{name}-{time.strftime('%Y%m%d-%H%M%S')}"
+    seeds = range(found.seeds) if found.seeds else [found.seed or 0]
+    folders = [out / f"seed-{seed}" if found.seeds else out for seed in seeds]
+    # Build everything once before anything is written, so that a setting that does not fit leaves no folder behind.
+    store.try_out(module, config, preset.tasks())
+    for seed, folder in zip(seeds, folders, strict=True):
+        store.create(folder, store.Settings(found.method, name, config, seed, steps, chunk), shlex.join(["quickstudy", *command]))
+    return folders
+
+
+def _train(folder: Path) -> int:
+    from quickstudy import store
+    from quickstudy.outer import NonFiniteError
+
+    settings, start = store.read_settings(folder), store.steps_done(folder)
+    again = f"quickstudy: interrupted; resume with: quickstudy train --resume {shlex.quote(str(folder))}"
+    last: dict[str, float] = {}
+    with watch(again) as interrupt, show_progress(str(folder), total=settings.steps, start=start) as report:
+        try:
+            for progress in store.resume(folder):
+                last = {name: float(values.mean()) for name, values in progress.metrics.items()}
+                report(progress.step, last)
+                if interrupt.asked and progress.step < settings.steps:
+                    break
+        except NonFiniteError as error:
+            print(f"quickstudy: {folder}: {error}", file=sys.stderr)
+            return 1
+    if interrupt.asked:
+        print(again, file=sys.stderr)
+        return 130
+    print(f"{folder} is trained: {settings.steps} steps{'  ' + text_of(last) if last else ''}")
+    print(f"Next: quickstudy eval {shlex.quote(str(folder))}")
+    return 0
+
+
+def eval_command(arguments: Sequence[str]) -> int:
+    """Test a run on held-out tasks."""
+    parser = Parser("eval", "Test a run on tasks never drawn in training, beside its learner before any training.")
+    parser.add_argument("run", type=Path, metavar="RUN", help="a run folder")
+    parser.add_argument("--split", choices=("train", "valid", "test", "out-of-range"), default="test", help="test by default")
+    parser.add_argument("--n-tasks", type=count, default=1_000, help="1,000 by default")
+    parser.add_argument("--ticks", type=count, help="ticks of experience in each task (the preset's by default)")
+    parser.add_argument("--seed", type=whole_number, default=0, help="draws the tasks; 0 by default")
+    parser.add_argument("--json", action="store_true", help="print JSON")
+    found = parser.read(arguments)
+    use_compile_cache()
+    from quickstudy import store
+
+    evaluation = store.evaluate_run(found.run, split=found.split, n_tasks=found.n_tasks, ticks=found.ticks, seed=found.seed)
+    print(json.dumps(evaluation, indent=1) if found.json else _evaluation_text(evaluation))
+    return 0
+
+
+def _evaluation_text(evaluation: dict[str, Any]) -> str:
+    method, step, n_tasks, split = (evaluation[name] for name in ("method", "step", "n_tasks", "split"))
+    head = f"{method} after {step} outer steps, {n_tasks} tasks of the {split} split"
+    lines = [head, f"{'tick':>5} {'score':>10}   95 % interval over tasks   untrained"]
+    curve, untrained = evaluation["curve"], evaluation["references"]["untrained"]
+    columns = zip(curve["mean"], curve["low"], curve["high"], untrained["mean"], strict=True)
+    for tick, (mean, low, high, reference) in enumerate(columns):
+        lines.append(f"{tick:>5} {mean:>10.4g}   {f'{low:.4g} to {high:.4g}':24}   {reference:.4g}")
+    return "\n".join(lines)

@@ -1,0 +1,249 @@
+"""The main job: meta-train on generated glyphs only, then learn real handwriting from a few examples of each character.
+
+A prototypical network meets nothing but glyphs that nobody has written. Then it meets scikit-learn's handwritten digits (or a folder
+of your own pictures), never seen in any form, with 1, 2, 5 and 10 examples of each, beside two learners that work on the same pixels:
+nearest neighbour and logistic regression. All three get the same support sets and answer the same queries.
+"""
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+import equinox as eqx
+import jax
+import jax.random as jr
+import numpy as np
+from jaxtyping import Float, Int
+
+from quickstudy import measure
+from quickstudy.algorithms.fewshot import protonet
+from quickstudy.core import AbstractLearner, AbstractTaskDistribution, sample_tasks
+from quickstudy.evaluate import bootstrap_interval
+from quickstudy.outer import run
+from quickstudy.report.charts import Series, line_chart
+from quickstudy.report.html import Section, page, paragraph, stats, table
+from quickstudy.report.images import image_grid
+from quickstudy.tasks.arrays import from_arrays, from_image_folder
+from quickstudy.tasks.digits import load_digits
+from quickstudy.tasks.episode import EpisodeTask
+
+SHOTS = (1, 2, 5, 10)
+QUERY = 5  # ours: queries per class and episode; ten classes give 50 answers an episode
+EPISODES = 200  # ours: the interval of a mean accuracy is then about one point wide to each side
+SEED = 0
+LEARNED, NEIGHBOUR, LOGISTIC = "meta-learned on glyphs", "nearest neighbour, pixels", "logistic regression, pixels"
+
+Labels = Int[np.ndarray, "episodes queries"]
+
+
+class Line(NamedTuple):
+    """One row of the table: mean accuracy over episodes and its 95 % bootstrap interval."""
+
+    learner: str
+    shot: int
+    accuracy: float
+    low: float
+    high: float
+
+
+def main(images: str | None = None, out: str = "demo", *, say: Callable[[str], None] = print) -> int:
+    """Run the demonstration, print its table line by line, write `out/index.html`, and return the exit code, 0.
+
+    `images` is a folder with one sub-folder of pictures per class, used instead of the digits. Raises `ValueError` or `OSError` with
+    one sentence if the folder cannot be used or the report cannot be written.
+    """
+    began = time.perf_counter()
+    target = Path(out) / "index.html"
+    target.parent.mkdir(parents=True, exist_ok=True)
+    pictures, classes, names, what = _material(images)
+    # Everything that can be wrong with the material is found before anything is trained.
+    shots = _possible_shots(classes)
+    tests = {shot: from_arrays(pictures, classes, way=len(names), shot=shot, query=QUERY, splits=(0, 0, 1)) for shot in shots}
+    learner, history = meta_train(say)
+    trained = time.perf_counter() - began
+    say(f"\nNow {what}: {len(names)} classes, {EPISODES} episodes, never seen before.\n")
+    say(f"{'learner':<28} {'shots':>5} {'accuracy':>9}   95 % interval")
+    rows, margins, example = [], [], None
+    for shot, tasks in tests.items():
+        episodes = draw_episodes(tasks)
+        answers = {name: answer(episodes) for name, answer in _learners(learner).items()}
+        right = {name: (labels == episodes.query_y).mean(axis=1) for name, labels in answers.items()}
+        rows += [_line(name, shot, values, say) for name, values in right.items()]
+        margins += [(name, shot, *_mean_and_interval(right[LEARNED] - right[name])) for name in (NEIGHBOUR, LOGISTIC)]
+        example = example or (episodes, answers[LEARNED])
+    say("")
+    for name, shot, mean, low, high in margins:
+        say(f"{shot:>2} shot: {100 * mean:+5.1f} points over {name} [{100 * low:+.1f}, {100 * high:+.1f}]")
+    seconds = time.perf_counter() - began
+    assert example is not None
+    target.write_text(_report(what, rows, margins, history, example, names, seconds, trained), encoding="utf-8")
+    say(f"\nDone in {seconds:.0f} s. Open {target}")
+    return 0
+
+
+def meta_train(say: Callable[[str], None]) -> tuple[AbstractLearner, Float[np.ndarray, "2 steps"]]:
+    """Meta-train the "glyphs" preset of protonet; returns the learner and the loss and accuracy of every outer step."""
+    preset = protonet.PRESETS["glyphs"]
+    tasks = preset.tasks()
+    program = protonet.program(preset.config, tasks)
+    say(f"Meta-training a prototypical network on generated glyphs, {preset.steps} episodes ...")
+    learner, losses, scores = None, [], []
+    for progress in run(program, steps=preset.steps, seed=SEED, chunk=max(preset.steps // 6, 1)):
+        losses.append(progress.metrics["loss"])
+        scores.append(progress.metrics["score"])
+        learner = program.learner(progress.state)
+        say(f"  episode {progress.step:>5}: {100 * scores[-1][-50:].mean():.0f} % of new glyph drawings right")
+    assert learner is not None
+    return learner, np.stack([np.concatenate(losses), np.concatenate(scores)])
+
+
+def draw_episodes(tasks: AbstractTaskDistribution) -> EpisodeTask:
+    """Draw the test episodes, stacked, as NumPy arrays; every learner meets the same ones."""
+    drawn = eqx.filter_jit(sample_tasks)(tasks, jr.fold_in(jr.key(SEED), 1), "test", EPISODES)
+    return jax.tree.map(np.asarray, drawn)
+
+
+def _learners(learner: AbstractLearner) -> dict[str, Callable[[EpisodeTask], Labels]]:
+    return {LEARNED: lambda e: answer_by_learner(learner, e), NEIGHBOUR: answer_by_neighbour, LOGISTIC: answer_by_regression}
+
+
+def answer_by_learner(learner: AbstractLearner, episodes: EpisodeTask) -> Labels:
+    """What a one-tick learner answers to the queries of each episode."""
+    key = jr.key(SEED)
+
+    @jax.jit
+    def answer(task: EpisodeTask) -> jax.Array:
+        view = task.view()
+        return learner.respond(learner.begin(view, key), view, key).argmax(axis=-1)
+
+    return np.asarray(jax.lax.map(answer, episodes, batch_size=10))
+
+
+def answer_by_neighbour(episodes: EpisodeTask) -> Labels:
+    """The label of the support example whose pixels are closest."""
+
+    @jax.jit
+    def answer(task: EpisodeTask) -> jax.Array:
+        flat = lambda x: x.reshape(x.shape[0], -1)
+        return task.support_y[protonet.squared_distances(flat(task.query_x), flat(task.support_x)).argmin(axis=1)]
+
+    return np.asarray(jax.lax.map(answer, episodes))
+
+
+def answer_by_regression(episodes: EpisodeTask) -> Labels:
+    """Scikit-learn's logistic regression, as it comes, fitted to the pixels of each support set."""
+    from sklearn.linear_model import LogisticRegression
+
+    flat = lambda x: x.reshape(*x.shape[:2], -1)
+    sets = zip(flat(episodes.support_x), episodes.support_y, flat(episodes.query_x), strict=True)
+    return np.stack([LogisticRegression().fit(x, y).predict(queries) for x, y, queries in sets])
+
+
+def _material(images: str | None) -> tuple[np.ndarray, np.ndarray, list[str], str]:
+    """Pictures `(n, 28, 28)`, class numbers `(n,)`, class names, and what to call them."""
+    if images is None:
+        pictures, labels = load_digits()
+        return pictures, labels, [str(digit) for digit in range(10)], "scikit-learn's real handwritten digits"
+    pictures, classes, names = from_image_folder(images)
+    if len(names) < 2:
+        raise ValueError(f"images must hold at least two classes, but {images!r} has one sub-folder")
+    return pictures, classes, names, f"the pictures in {images}"
+
+
+def _possible_shots(classes: np.ndarray) -> list[int]:
+    least = int(np.bincount(classes).min())
+    if least < SHOTS[0] + QUERY:
+        raise ValueError(f"every class of images must have at least {SHOTS[0] + QUERY} pictures, but the smallest has {least}")
+    return [shot for shot in SHOTS if shot + QUERY <= least]
+
+
+def _mean_and_interval(values: Float[np.ndarray, " episodes"]) -> tuple[float, float, float]:
+    low, high = bootstrap_interval(values)
+    return float(values.mean()), float(low), float(high)
+
+
+def _line(name: str, shot: int, right: Float[np.ndarray, " episodes"], say: Callable[[str], None]) -> Line:
+    line = Line(name, shot, *_mean_and_interval(right))
+    say(f"{name:<28} {shot:>5} {100 * line.accuracy:>7.1f} %   [{100 * line.low:.1f}, {100 * line.high:.1f}]")
+    return line
+
+
+# --- The report ---------------------------------------------------------------------------------------------------------------------
+
+
+def _report(what, rows, margins, history, example, names, seconds, trained) -> str:
+    one_shot = {line.learner: line for line in rows if line.shot == SHOTS[0]}
+    sections = [
+        Section("At one example of each", stats([(name, f"{100 * line.accuracy:.1f} %") for name, line in one_shot.items()])),
+        Section("The more examples, the better", _curve(rows) + _numbers(rows, margins)),
+        Section("One episode", _episode(*example, names)),
+        Section("Meta-training", _training(history)),
+        Section("Provenance", _provenance(what, seconds, trained)),
+    ]
+    subtitle = f"Meta-trained on generated glyphs only; tested on {what}, never seen before."
+    return page("quickstudy: learning new characters from a few examples", sections, subtitle=subtitle)
+
+
+def _curve(rows: list[Line]) -> str:
+    names = list(dict.fromkeys(line.learner for line in rows))
+    of = lambda name, field: [getattr(line, field) for line in rows if line.learner == name]
+    series = [Series(n, of(n, "shot"), of(n, "accuracy"), of(n, "low"), of(n, "high"), dashed=n != LEARNED) for n in names]
+    return line_chart(series, title="Accuracy on new characters", x_label="examples of each class", y_label="accuracy", y_range=(0, 1))
+
+
+def _numbers(rows: list[Line], margins: list[tuple]) -> str:
+    percent = lambda value: f"{100 * value:.1f}"
+    accuracy = [(r.learner, r.shot, percent(r.accuracy), f"{percent(r.low)} to {percent(r.high)}") for r in rows]
+    ahead = [(name, shot, f"{100 * mean:+.1f}", f"{100 * low:+.1f} to {100 * high:+.1f}") for name, shot, mean, low, high in margins]
+    caption = f"Mean over {EPISODES} episodes with {QUERY} queries a class; 95 % bootstrap interval over episodes"
+    return table(accuracy, ("learner", "examples", "accuracy, %", "95 % interval"), caption=caption) + table(
+        ahead, ("meta-learned, ahead of", "examples", "points", "95 % interval"), caption="Difference on the same episodes"
+    )
+
+
+def _episode(episodes: EpisodeTask, answers: Labels, names: list[str]) -> str:
+    grey = lambda image: np.uint8(255 * (1 - np.clip(image, 0, 1)))
+    # A label is a position in the episode's shuffled list of classes; class ids follow the sorted names' own shuffle.
+    count = min(len(names), 10)
+    support = [grey(episodes.support_x[0][i]) for i in range(count)]
+    order = np.argsort(answers[0] == episodes.query_y[0], kind="stable")[: 3 * count]
+    queries = [grey(episodes.query_x[0][i]) for i in order]
+    said = [f"taken for {chr(ord('A') + answers[0][i])}" if count <= 26 else f"taken for {answers[0][i]}" for i in order]
+    marks = ["right" if answers[0][i] == episodes.query_y[0][i] else "wrong" for i in order]
+    letters = [chr(ord("A") + i) for i in range(count)]
+    return (
+        paragraph("All that the learner was shown, one example of each class; their names are letters drawn anew in each episode:")
+        + image_grid(support, letters)
+        + paragraph("Some of the queries, mistakes first:")
+        + image_grid(queries, said, marks=marks)
+    )
+
+
+def _training(history: Float[np.ndarray, "2 steps"]) -> str:
+    steps = np.arange(1, history.shape[1] + 1)
+    return line_chart(
+        [Series("accuracy on the queries of training glyphs", steps, history[1])],
+        title="Meta-training on glyphs",
+        x_label="outer step (one episode each)",
+        y_label="accuracy",
+        y_range=(0, 1),
+    )
+
+
+def _provenance(what: str, seconds: float, trained: float) -> str:
+    preset = protonet.PRESETS["glyphs"]
+    commit = measure.commit()
+    facts = {
+        "command": "quickstudy demo",
+        "method": f"protonet, preset glyphs, {preset.config}",
+        "training data": f"{preset.tasks()}",
+        "test data": what,
+        "seed": SEED,
+        "seconds in all, compilation included": round(seconds, 1),
+        "seconds until meta-trained": round(trained, 1),
+        "commit": "not a checkout" if commit is None else commit[0] + (" with changes" if commit[1] else ""),
+        **measure.machine(),
+        **measure.versions(),
+    }
+    return table([(name, str(value)) for name, value in facts.items()], ("what", "value"))

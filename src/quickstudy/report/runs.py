@@ -1,0 +1,129 @@
+"""The page of one or more run folders: adaptation on held-out tasks, training, configuration with sources, provenance."""
+
+import itertools
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from quickstudy import catalog, persist, store
+from quickstudy.report.charts import Series, line_chart
+from quickstudy.report.html import Section, page, paragraph, side_by_side, stats, table
+
+_N_TASKS = 1_000  # ours: the interval of an accuracy is then about three points wide at most
+
+
+class _Told(NamedTuple):
+    """What one run folder says."""
+
+    name: str
+    config: dict[str, Any]
+    metrics: list[dict[str, Any]]
+    evaluation: dict[str, Any]
+
+
+def write_report(folders: Sequence[Path], out: Path) -> Path:
+    """Write `index.html` for some run folders into `out` and return its path.
+
+    Runs without an evaluation of their present weights on the test split are evaluated first, on 1,000 tasks.
+    Raises `OSError` for a damaged run folder or an `out` that cannot be written.
+    """
+    names = _short_names(folders)
+    told = [_tell(folder, name) for folder, name in zip(folders, names, strict=True)]
+    out.mkdir(parents=True, exist_ok=True)
+    persist.write_atomically(out / "index.html", run_page(told).encode())
+    return out / "index.html"
+
+
+def _short_names(folders: Sequence[Path]) -> list[str]:
+    """The folders' own names; longer paths where these are not unique."""
+    names = [folder.resolve().name for folder in folders]
+    return names if len(set(names)) == len(names) else [str(folder) for folder in folders]
+
+
+def _tell(folder: Path, name: str) -> _Told:
+    store.read_settings(folder)
+    path, done = folder / "evaluation.test.json", store.steps_done(folder)
+    evaluation = persist.read_json(path) if path.exists() else None
+    if evaluation is None or evaluation["step"] < done:
+        evaluation = store.evaluate_run(folder, n_tasks=_N_TASKS)
+    return _Told(name, persist.read_json(folder / store.CONFIG), store.read_metrics(folder), evaluation)
+
+
+def run_page(runs: Sequence[_Told]) -> str:
+    """The page as a string of HTML."""
+    methods = sorted({run.config["method"] for run in runs})
+    ideas = [paragraph(f"{method}: {catalog.card(catalog.METHODS[method]).idea}") for method in methods]
+    title = f"{methods[0]}, {runs[0].config['preset']}" if len(runs) == 1 else f"{len(runs)} runs: {', '.join(methods)}"
+    charts = side_by_side([_adaptation(runs), *([_training(runs)] if all(run.metrics for run in runs) else [])])
+    sections = [
+        Section("Held-out tasks", "".join([*ideas, _headline(runs), charts])),
+        Section("Configuration", _configuration(runs)),
+        Section("Provenance", _provenance(runs)),
+    ]
+    return page(title, sections, subtitle="; ".join(dict.fromkeys(run.config["tasks"] for run in runs)))
+
+
+def _headline(runs: Sequence[_Told]) -> str:
+    if len(runs) == 1:
+        found, (_, last, bounds) = runs[0].evaluation, _ends(runs[0])
+        return stats([("score after the last tick", last), ("95 % interval", bounds), ("held-out tasks", found["n_tasks"])])
+    rows = [[run.name, run.config["method"], run.evaluation["step"], *_ends(run)] for run in runs]
+    return table(rows, ["run", "method", "steps", "first tick", "last tick", "95 % interval"], caption="Score on held-out tasks")
+
+
+def _ends(run: _Told) -> tuple[float, float, str]:
+    """The first and the last score of a run's curve, and the interval of the last."""
+    curve = run.evaluation["curve"]
+    return curve["mean"][0], curve["mean"][-1], f"{curve['low'][-1]:.4g} to {curve['high'][-1]:.4g}"
+
+
+def _adaptation(runs: Sequence[_Told]) -> str:
+    lines = [Series(run.name, *_points(run.evaluation["curve"])) for run in runs]
+    references = {}
+    for run in runs:
+        for name, curve in run.evaluation["references"].items():
+            line = f"{name} {run.config['method']}"
+            references[line] = Series(line, *_points(curve)[:2], dashed=True)
+    note = "Mean score per tick of experience in a new task, with its 95 % interval over tasks; tick 0 comes before adaptation."
+    title = "Adaptation on tasks never drawn in training"
+    return line_chart([*lines, *references.values()], title=title, x_label="ticks of experience", y_label="score", note=note)
+
+
+def _points(curve: dict[str, list[float]]) -> tuple[list[int], list[float], list[float], list[float]]:
+    return list(range(len(curve["mean"]))), curve["mean"], curve["low"], curve["high"]
+
+
+def _training(runs: Sequence[_Told]) -> str:
+    metric = "score" if all("score" in line["metrics"] for run in runs for line in run.metrics) else "loss"
+    steps = [[line["step"] for line in run.metrics] for run in runs]
+    lines = [Series(run.name, x, [line["metrics"][metric] for line in run.metrics]) for run, x in zip(runs, steps, strict=True)]
+    seconds = ", ".join(f"{sum(line['seconds'] for line in run.metrics):.0f} s" for run in runs)
+    note = f"Mean of each chunk of outer steps, on training tasks. Time to train, compilation included: {seconds}."
+    return line_chart(lines, title="Training", x_label="outer steps", y_label=metric, note=note)
+
+
+def _configuration(runs: Sequence[_Told]) -> str:
+    fields = [field for method in {run.config["method"]: 0 for run in runs} for field in catalog.defaults(catalog.METHODS[method])]
+    settings = [(name, "") for name in ("seed", "steps")]
+    named = list({field.name: (field.name, f"default {field.default}; {field.source}") for field in fields}.values()) + settings
+    value = lambda run, name: str(run.config["config"].get(name, run.config.get(name, "")))
+    rows = [[name, *(value(run, name) for run in runs), source] for name, source in named]
+    return table(rows, ["setting", *(run.name for run in runs), "default and where it comes from"], caption="Settings")
+
+
+def _provenance(runs: Sequence[_Told]) -> str:
+    described = [_origin(run.config) for run in runs]
+    names = list(dict.fromkeys(itertools.chain.from_iterable(described)))
+    rows = [[name, *(one.get(name, "") for one in described)] for name in names]
+    return table(rows, ["", *(run.name for run in runs)], caption="Where the runs come from")
+
+
+def _origin(config: dict[str, Any]) -> dict[str, str]:
+    changed = " with changed files" if config.get("changed files") else ""
+    return {
+        "command": config["command"],
+        "created": config["created"],
+        "commit": f"{config.get('commit', 'unknown')}{changed}",
+        **{name: str(value) for name, value in config["machine"].items()},
+        **config["versions"],
+    }

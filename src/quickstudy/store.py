@@ -1,0 +1,260 @@
+"""A run on disk: one folder that survives being killed at any moment, and says in one sentence when a file is not what was written.
+
+* `config.json`: method, preset, settings, seed, steps, versions, commit, machine, command.
+* `metrics.jsonl`: one line per chunk of outer steps: the last step, the mean of each metric, the seconds it took.
+* `checkpoint.safetensors`: the slow loop's whole state. Replacing it is the one moment at which a chunk counts as done; its header
+  says how many bytes of `metrics.jsonl` belong to it, so lines written just before a kill are cut when the run resumes.
+* `weights.safetensors`: the learner's arrays, written when the run is complete.
+
+Nothing is ever unpickled.
+"""
+
+import contextlib
+import dataclasses
+import fcntl
+import hashlib
+import json
+import os
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import equinox as eqx
+import jax.random as jr
+import numpy as np
+
+from quickstudy import catalog, measure
+from quickstudy.core import AbstractLearner, AbstractTaskDistribution, Split
+from quickstudy.evaluate import Curve, evaluate
+from quickstudy.outer import Program, Progress, run
+from quickstudy.persist import Facts, append, load_tree, read_arrays, read_bytes, read_json, save_tree, write_json
+
+CONFIG, METRICS, CHECKPOINT, WEIGHTS = "config.json", "metrics.jsonl", "checkpoint.safetensors", "weights.safetensors"
+_FORMAT = 1
+
+
+class Settings(NamedTuple):
+    """What decides a run's result: the method and its configuration, the preset that its tasks come from, seed and steps."""
+
+    method: str
+    preset: str
+    config: Any
+    seed: int
+    steps: int
+    chunk: int
+
+
+class Run(NamedTuple):
+    """A run folder, loaded: the learner after `step` outer steps, with what is needed to test it."""
+
+    learner: AbstractLearner
+    config: Any
+    tasks: AbstractTaskDistribution
+    method: str
+    step: int
+    ticks: int
+
+
+def create(folder: Path, settings: Settings, command: str) -> None:
+    """Make the folder of a new run, with nothing trained yet.
+
+    Raises `FileExistsError` if something else than an empty folder is there, `OSError` if it cannot be written.
+    """
+    if folder.is_dir() and any(folder.iterdir()):
+        raise FileExistsError(f"{folder} is not empty: choose another folder, or continue the run in it with --resume")
+    folder.mkdir(parents=True, exist_ok=True)
+    tasks = catalog.method_module(settings.method).PRESETS[settings.preset].tasks()
+    facts: Facts = (
+        {"format": _FORMAT} | settings._asdict() | {"config": dataclasses.asdict(settings.config), "tasks": _describe(tasks)}
+    )
+    head = measure.commit()
+    provenance = {"commit": head[0], "changed files": head[1]} if head else {}
+    facts |= provenance | {"versions": measure.versions(), "machine": measure.machine(), "command": command}
+    write_json(folder / CONFIG, facts | {"created": time.strftime("%Y-%m-%dT%H:%M:%S%z")})
+
+
+def _describe(tasks: AbstractTaskDistribution) -> str:
+    """The distribution in words, default fields included (which Equinox's own printing leaves out), arrays by dtype and shape."""
+    fields = [f"{name}={eqx.tree_pformat(value, width=10_000)}" for name, value in vars(tasks).items()]
+    return f"{type(tasks).__name__}({', '.join(fields)})"
+
+
+def read_settings(folder: Path) -> Settings:
+    """The settings of the run in a folder. Raises `OSError` if there is none or it is damaged."""
+    if not folder.is_dir():
+        raise FileNotFoundError(f"{folder} is not a folder")
+    return _settings(folder / CONFIG, read_json(folder / CONFIG))
+
+
+def _settings(path: Path, facts: Facts) -> Settings:
+    if facts.get("format") != _FORMAT:
+        raise ValueError(f"{path} has format {facts.get('format')!r}; this version reads format {_FORMAT}")
+    module = catalog.method_module(facts["method"])
+    if facts["preset"] not in module.PRESETS:
+        raise ValueError(f"{path} names preset {facts['preset']!r}, which {facts['method']} does not have: {sorted(module.PRESETS)}")
+    fields = {name: tuple(value) if isinstance(value, list) else value for name, value in facts["config"].items()}
+    try:
+        config = module.Config(**fields)
+    except TypeError:
+        raise ValueError(f"{path} has other configuration fields than this version's {facts['method']}: {sorted(fields)}") from None
+    return Settings(**{name: facts[name] for name in Settings._fields} | {"config": config})
+
+
+def extend(folder: Path, steps: int) -> None:
+    """Let a run go on to `steps` outer steps. Raises `ValueError` if it has already done more."""
+    facts, done = read_json(folder / CONFIG), steps_done(folder)
+    if steps < done:
+        raise ValueError(f"steps must be at least {done}, which {folder} has already done, not {steps}")
+    if steps != facts["steps"]:
+        write_json(folder / CONFIG, facts | {"steps": steps})
+
+
+def steps_done(folder: Path) -> int:
+    """How many outer steps the run's checkpoint holds."""
+    return read_arrays(folder / CHECKPOINT)[1]["step"] if (folder / CHECKPOINT).exists() else 0
+
+
+def _build(folder: Path, settings: Settings) -> tuple[Program, AbstractTaskDistribution, int]:
+    module = catalog.method_module(settings.method)
+    preset = module.PRESETS[settings.preset]
+    tasks = preset.tasks()
+    if (now := _describe(tasks)) != (then := read_json(folder / CONFIG)["tasks"]):
+        raise ValueError(f"{folder / CONFIG}: preset {settings.preset!r} meant {then} when the run was made, and means {now} now")
+    return module.program(settings.config, tasks), tasks, preset.ticks
+
+
+def resume(folder: Path) -> Iterator[Progress]:
+    """Train the run in a folder from where it stands to its end; yields after each chunk, when it is safe on the disk.
+
+    Raises `OSError` if a file of the run is missing or damaged, and `NonFiniteError` with the last good checkpoint kept.
+    """
+    settings = read_settings(folder)
+    program, _, _ = _build(folder, settings)
+    with _only_trainer(folder):
+        yield from _train(folder, settings, program)
+
+
+@contextlib.contextmanager
+def _only_trainer(folder: Path) -> Iterator[None]:
+    """Keep a second process from training in the same folder; the lock goes with the process, however that ends."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield
+    except BlockingIOError:
+        raise OSError(f"{folder} is being trained by another process") from None
+    finally:
+        os.close(descriptor)
+
+
+def _train(folder: Path, settings: Settings, program: Program) -> Iterator[Progress]:
+    step, state = _restart(folder, program)
+    metrics = (folder / METRICS).read_bytes() if step else b""
+    before = time.perf_counter()
+    for progress in run(program, steps=settings.steps, seed=settings.seed, chunk=settings.chunk, start=step, state=state):
+        now = time.perf_counter()
+        metrics = _append(folder / METRICS, metrics, progress, now - before)
+        facts = {"step": progress.step, "metrics_bytes": len(metrics), "metrics_sha256": hashlib.sha256(metrics).hexdigest()}
+        save_tree(folder / CHECKPOINT, progress.state, facts)
+        step, state, before = progress.step, progress.state, now
+        yield progress
+    save_tree(folder / WEIGHTS, program.learner(state), {"step": step})
+
+
+def _restart(folder: Path, program: Program) -> tuple[int, Any]:
+    """The step and state of the checkpoint, with metrics cut to what belongs to it; step 0 and no state if there never was one."""
+    path, checkpoint = folder / METRICS, folder / CHECKPOINT
+    metrics = path.read_bytes() if path.exists() else b""
+    if not checkpoint.exists():
+        # Killed before its first checkpoint a run has at most one line of metrics. More means that the checkpoint was taken away.
+        if metrics.count(b"\n") > 1 or (folder / WEIGHTS).exists():
+            raise FileNotFoundError(f"{checkpoint} is missing")
+        path.unlink(missing_ok=True)
+        return 0, None
+    state, facts = load_tree(checkpoint, eqx.filter_eval_shape(program.init, jr.key(0)))
+    check_metrics(path, facts)
+    if len(metrics) > facts["metrics_bytes"]:
+        os.truncate(path, facts["metrics_bytes"])
+    return facts["step"], state
+
+
+def check_metrics(path: Path, facts: Facts) -> bytes:
+    """The metrics that belong to a checkpoint with these facts. Raises `OSError` if they are missing, cut short or changed."""
+    metrics = read_bytes(path)
+    if len(metrics) < facts["metrics_bytes"]:
+        raise OSError(f"{path} is cut short: {len(metrics)} of {facts['metrics_bytes']} bytes are there")
+    metrics = metrics[: facts["metrics_bytes"]]
+    if hashlib.sha256(metrics).hexdigest() != facts["metrics_sha256"]:
+        raise OSError(f"{path} was changed after it was written: its digest does not fit its content")
+    return metrics
+
+
+def _append(path: Path, before: bytes, progress: Progress, seconds: float) -> bytes:
+    means = {name: float(np.mean(values)) for name, values in progress.metrics.items()}
+    line = json.dumps({"step": progress.step, "metrics": means, "seconds": round(seconds, 4)}).encode() + b"\n"
+    append(path, line)
+    return before + line
+
+
+def load(folder: str | Path) -> Run:
+    """Load the learner of a run folder, with its configuration and tasks; of an unfinished run, the learner of its checkpoint.
+
+    Raises `OSError` if a file is missing or damaged, `ValueError` if the folder is of another version's method.
+    """
+    folder = Path(folder)
+    settings = read_settings(folder)
+    program, tasks, ticks = _build(folder, settings)
+    done, weights = steps_done(folder), folder / WEIGHTS
+    if not done and not weights.exists():
+        raise FileNotFoundError(f"{folder / CHECKPOINT} is missing: without it and {WEIGHTS} there is no learner")
+    if done < settings.steps and done:
+        state, facts = load_tree(folder / CHECKPOINT, eqx.filter_eval_shape(program.init, jr.key(0)))
+        learner = program.learner(state)
+    else:
+        fresh = catalog.method_module(settings.method).learner(settings.config, tasks, jr.key(0))
+        learner, facts = load_tree(weights, fresh)
+        if facts["step"] < done:
+            raise OSError(f"{weights} is of step {facts['step']}, older than the checkpoint: resume the run to write it again")
+    return Run(learner, settings.config, tasks, settings.method, facts["step"], ticks)
+
+
+def read_metrics(folder: Path) -> list[Facts]:
+    """The lines of a run's metrics that its checkpoint vouches for."""
+    if not (folder / CHECKPOINT).exists():
+        return []
+    return [json.loads(line) for line in check_metrics(folder / METRICS, read_arrays(folder / CHECKPOINT)[1]).splitlines()]
+
+
+def try_out(module: Any, config: Any, tasks: AbstractTaskDistribution) -> None:
+    """Trace a method's first update, so that settings that do not fit raise their `ValueError` before anything is written."""
+    program = module.program(config, tasks)
+    state = eqx.filter_eval_shape(program.init, jr.key(0))
+    eqx.filter_eval_shape(program.update, state, jr.key(0))
+
+
+def evaluate_run(folder: Path, *, split: Split = "test", n_tasks: int = 1_000, ticks: int | None = None, seed: int = 0) -> Facts:
+    """Test a run's learner beside the untrained one, keep the result in the folder as `evaluation.<split>.json`, and return it.
+
+    Raises what `load` and `evaluate` raise.
+    """
+    loaded = load(folder)
+    untrained = catalog.method_module(loaded.method).learner(loaded.config, loaded.tasks, jr.key(seed))
+    report = evaluate(
+        loaded.learner,
+        loaded.tasks,
+        split=split,
+        n_tasks=n_tasks,
+        steps=ticks or loaded.ticks,
+        key=jr.key(seed),
+        references={"untrained": untrained},
+    )
+    found = {"method": loaded.method, "step": loaded.step, "split": split, "n_tasks": n_tasks, "ticks": report.ticks, "seed": seed}
+    references = {name: _plain(curve) for name, curve in report.references.items()}
+    found |= {"curve": _plain(report.curve), "references": references, "seconds": round(report.seconds, 3)}
+    write_json(folder / f"evaluation.{split}.json", found)
+    return found
+
+
+def _plain(curve: Curve) -> dict[str, list[float]]:
+    return {name: [float(value) for value in values] for name, values in dataclasses.asdict(curve).items()}
