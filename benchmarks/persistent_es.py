@@ -46,7 +46,7 @@ def measure_here() -> dict[str, Any]:
     config = mlp_optimizer.Config(pairs=TASKS, unroll=WINDOW)
     program = mlp_optimizer.program(config, Quadratics(dimensions=10))
     state = eqx.filter_jit(program.init)(jr.key(0))
-    state, metrics = jax.block_until_ready(eqx.filter_jit(program.update)(state, jr.key(1)))
+    state, _metrics = jax.block_until_ready(eqx.filter_jit(program.update)(state, jr.key(1)))
     first = time.process_time()
 
     @eqx.filter_jit

@@ -16,6 +16,13 @@ from quickstudy.cli.flags import Parser, add_config_flags, given_config
 from quickstudy.cli.show_progress import show_progress
 
 
+@pytest.fixture(autouse=True)
+def no_compile_cache(monkeypatch):
+    """The tests leave the user's compile cache alone."""
+    for module in ("training", "claiming", "others", "doctor"):
+        monkeypatch.setattr(f"quickstudy.cli.{module}.use_compile_cache", lambda: None)
+
+
 @dataclasses.dataclass(frozen=True)
 class Config:
     flag: bool = True
@@ -124,6 +131,7 @@ def test_folders_that_cannot_be_used(capsys, tmp_path):
     assert "is not a folder" in refused(capsys, "eval", tmp_path / "nothing")
     assert "config.json is missing" in refused(capsys, "eval", tmp_path)
     assert "config.json is missing" in refused(capsys, "train", "--resume", tmp_path)
+    assert "nothing" in refused(capsys, "demo", "--images", tmp_path / "nothing", "--out", tmp_path / "demo")
     (tmp_path / "file").write_text("mine")
     assert "file" in refused(capsys, "train", "maml", "--preset", "smoke", "--out", tmp_path / "file")
     assert "file" in refused(capsys, "train", "maml", "--preset", "smoke", "--out", tmp_path / "file" / "below")
@@ -147,6 +155,8 @@ def test_train_eval_and_report_on_one_run(capsys, tmp_path):
     assert main(["eval", str(run / "seed-1"), "--n-tasks", "20", "--json"]) == 0
     evaluation = json.loads(capsys.readouterr().out)
     assert len(evaluation["curve"]["mean"]) == 3
+    assert "not empty" in refused(capsys, "train", "maml", "--preset", "smoke", "--seeds", "3", "--out", run)
+    assert not (run / "seed-2").exists()
     assert "untrained" in evaluation["references"]
     assert main(["eval", str(run / "seed-0"), "--n-tasks", "20"]) == 0
     assert main(["train", "--resume", str(run)]) == 0, "nothing is left to do"

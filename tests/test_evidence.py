@@ -33,6 +33,7 @@ def measured(monkeypatch):
     expected = (Expectation("ours", ">", "baseline"),)
     claim = Claim("maml-sinusoid", "ours | beats the baseline", "A 2017", "2.0", "the rest", measure_it, expected)
     monkeypatch.setattr(evidence, "claim_of", lambda name: claim)
+    monkeypatch.setattr("quickstudy.cli.claiming.use_compile_cache", lambda: None)
     return seeds
 
 

@@ -64,7 +64,11 @@ def average_estimate(strategy, *, unroll, horizon, lives):
 
     @jax.jit
     def final_weight(key):
-        return jax.lax.fori_loop(0, steps, lambda i, window: program.update(window, jr.fold_in(key, i))[0], program.init(key)).slow[0].weight
+        return (
+            jax.lax.fori_loop(0, steps, lambda i, window: program.update(window, jr.fold_in(key, i))[0], program.init(key))
+            .slow[0]
+            .weight
+        )
 
     return -float(final_weight(jr.key(0))) / steps
 
@@ -119,10 +123,10 @@ def test_truncated_backpropagation_has_the_same_bias_and_whole_lives_have_none()
 
 def test_with_windows_as_long_as_lives_persistent_es_is_open_es():
     def weights(kind):
-        learner = lambda key: lstm_optimizer.learner(lstm_optimizer.Config(hidden=2), None, key)
+        learner = lambda key: lstm_optimizer.learner(lstm_optimizer.Config(hidden=2), Quadratics(), key)
         program = evolve(Quadratics(dimensions=2), strategy(kind, 3), learner=learner, unroll=4, horizon=4)
         update = eqx.filter_jit(program.update)
-        window = program.init(jr.key(0))
+        window = eqx.filter_jit(program.init)(jr.key(0))
         for i in range(3):
             window, _ = update(window, jr.key(i))
         return eqx.filter(program.learner(window), eqx.is_array)
@@ -134,7 +138,7 @@ def test_truncation_at_the_horizon_is_full_back_propagation():
     tasks, config = Quadratics(dimensions=3), lstm_optimizer.Config(hidden=3)
     learner = lambda key: lstm_optimizer.learner(config, tasks, key)
     program = truncate(tasks, optax.sgd(1.0), learner=learner, tasks_per_step=4, unroll=6, horizon=6)
-    window = program.init(jr.key(0))
+    window = eqx.filter_jit(program.init)(jr.key(0))
     after, _ = eqx.filter_jit(program.update)(window, jr.key(1))
     steps = jax.tree.map(jnp.subtract, *(eqx.filter(program.learner(w), eqx.is_inexact_array) for w in (window, after)))
     loss = lambda learner, task, key: (-jnp.mean(lifetime(learner, task, key, steps=6)[1]), {})

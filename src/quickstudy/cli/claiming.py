@@ -43,7 +43,8 @@ def _measure(claim: str, scale: str, results: Path, command: str) -> None:
     try:
         for done, total, repeat in evidence.measure_claim(claim, scale, results, command):
             values = "  ".join(f"{arm} {value:.4g}" for arm, value in repeat["values"].items())
-            print(f"  repeat {done}/{total}  {values}  {repeat['seconds']:.0f} s", flush=True)
+            left = f", about {repeat['seconds'] * (total - done):.0f} s left" if done < total else ""
+            print(f"  repeat {done}/{total}  {values}  {repeat['seconds']:.0f} s{left}", flush=True)
     except KeyboardInterrupt:
         print("quickstudy: interrupted; the same command keeps the finished repeats and continues", file=sys.stderr)
         raise
@@ -63,11 +64,12 @@ def _print(found: dict[str, Any]) -> None:
         expected.add_row(item["expectation"], f"{item['margin']['mean']:.4g}", _bounds(item["margin"]), item["verdict"])
     console.print(arms, expected)
     commit = (found["commit"] or "unknown")[:9] + (" with changed files" if found["changed_files"] else "")
+    repeats = f"{len(found['repeats'])} repeat{'s' if len(found['repeats']) > 1 else ''}"
     seconds = sum(repeat["seconds"] for repeat in found["repeats"])
     lines = [
         f"source: {found['source']}; reported: {found['reported']}",
         f"not answered: {found['not_answered']}",
-        f"evidence: {len(found['repeats'])} repeats, {seconds:.0f} s, {found['date']}, commit {commit}, {found['machine']['cpu']}",
+        f"evidence: {repeats}, {seconds:.0f} s, {found['date']}, commit {commit}, {found['machine']['cpu']}",
         f"verdict: {found['verdict']}\n",
     ]
     console.print("\n".join(lines), soft_wrap=True, markup=False)

@@ -13,8 +13,8 @@ from quickstudy.cli.flags import Parser
 def demo_command(arguments: Sequence[str]) -> int:
     """Run the demo."""
     parser = Parser("demo", "Meta-train on drawn glyphs, then learn real handwritten digits, never seen, from a few examples.")
-    parser.add_argument("--images", type=Path, metavar="DIR", help="learn these instead: one sub-folder of images per class")
-    parser.add_argument("--out", type=Path, metavar="DIR", help="where the report goes")
+    parser.add_argument("--images", metavar="DIR", help="learn these instead: one sub-folder of images per class")
+    parser.add_argument("--out", metavar="DIR", default="demo", help="where the report goes; demo by default")
     found = parser.read(arguments)
     use_compile_cache()
     from quickstudy import demo

@@ -16,6 +16,7 @@ from quickstudy.cli.flags import Parser, add_config_flags, count, given_config, 
 from quickstudy.cli.interrupt import watch
 from quickstudy.cli.show_progress import show_progress, text_of
 
+_MOST_ROWS = 12
 _MOST_CHUNK = 100  # ours: a checkpoint costs milliseconds, and a hundred of them per run show enough
 
 
@@ -90,6 +91,8 @@ def _new_runs(found: argparse.Namespace, command: Sequence[str]) -> list[Path]:
     folders = [out / f"seed-{seed}" if found.seeds else out for seed in seeds]
     # Build everything once before anything is written, so that a setting that does not fit leaves no folder behind.
     store.try_out(module, config, preset.tasks())
+    for folder in folders:
+        store.require_empty(folder)
     for seed, folder in zip(seeds, folders, strict=True):
         store.create(folder, store.Settings(found.method, name, config, seed, steps, chunk), shlex.join(["quickstudy", *command]))
     return folders
@@ -143,7 +146,9 @@ def _evaluation_text(evaluation: dict[str, Any]) -> str:
     head = f"{method} after {step} outer steps, {n_tasks} tasks of the {split} split"
     lines = [head, f"{'tick':>5} {'score':>10}   95 % interval over tasks   untrained"]
     curve, untrained = evaluation["curve"], evaluation["references"]["untrained"]
-    columns = zip(curve["mean"], curve["low"], curve["high"], untrained["mean"], strict=True)
-    for tick, (mean, low, high, reference) in enumerate(columns):
+    last = evaluation["ticks"] - 1
+    # A dozen rows tell a curve; --json and the report have them all.
+    for tick in sorted({round(last * i / _MOST_ROWS) for i in range(_MOST_ROWS + 1)}):
+        mean, low, high, reference = (values[tick] for values in (curve["mean"], curve["low"], curve["high"], untrained["mean"]))
         lines.append(f"{tick:>5} {mean:>10.4g}   {f'{low:.4g} to {high:.4g}':24}   {reference:.4g}")
     return "\n".join(lines)

@@ -32,7 +32,7 @@ def draw_perturbations(key: PRNGKeyArray, mean: Mean, pairs: int, deviation: flo
 
 def mirror(mean: Mean, perturbations: Mean) -> Mean:
     """The members of the antithetic pairs: first all `mean + e`, then all `mean - e`."""
-    return jax.tree.map(lambda m, e: jnp.concatenate([m + e, m - e]), mean, perturbations)
+    return jax.tree.map(lambda m, e: jnp.concatenate([m[None] + e, m[None] - e]), mean, perturbations)
 
 
 def estimate_gradient(perturbations: Mean, losses: Float[Array, " members"], deviation: float) -> Mean:

@@ -33,7 +33,7 @@ def persistent_es(optimizer: optax.GradientTransformation, *, pairs: int, deviat
 
     def ask(state: PersistentESState, mean: Mean, key: PRNGKeyArray, fresh: Bool[Array, " pairs"]) -> tuple[PersistentESState, Mean]:
         drawn = draw_perturbations(key, mean, pairs, deviation)
-        keep = lambda a, e: jnp.where(fresh.reshape((-1,) + (1,) * (a.ndim - 1)), 0.0, a) + e  # noqa: E731
+        keep = lambda a, e: jnp.where(fresh.reshape((-1,) + (1,) * (a.ndim - 1)), 0.0, a) + e
         return state._replace(accumulated=jax.tree.map(keep, state.accumulated, drawn)), mirror(mean, drawn)
 
     def tell(state: PersistentESState, mean: Mean, losses: Float[Array, " members"]) -> tuple[PersistentESState, Mean]:

@@ -1,22 +1,37 @@
 """Where tasks come from: one distribution a file."""
 
+from quickstudy.tasks.arrays import LabelledArrays, from_arrays, from_image_folder
+from quickstudy.tasks.bandits import BernoulliBandit
+from quickstudy.tasks.digits import Digits, load_digits
 from quickstudy.tasks.episode import EpisodeTask, EpisodeView, prediction_loss, prediction_score
+from quickstudy.tasks.glyphs import Glyphs
+from quickstudy.tasks.objective import AbstractObjective, ObjectiveView
+from quickstudy.tasks.omniglot import Omniglot
+from quickstudy.tasks.quadratics import Quadratic, Quadratics
 from quickstudy.tasks.sinusoid import Sinusoid
+from quickstudy.tasks.small_nets import SmallNet, SmallNets
+from quickstudy.tasks.streams import Stream, StreamTask
 
-__all__ = ["EpisodeTask", "EpisodeView", "Sinusoid", "prediction_loss", "prediction_score"]
-
-from quickstudy.tasks.objective import AbstractObjective, ObjectiveView  # noqa: E402
-from quickstudy.tasks.quadratics import Quadratic, Quadratics  # noqa: E402
-from quickstudy.tasks.small_nets import SmallNet, SmallNets  # noqa: E402
-
-__all__ += ["AbstractObjective", "ObjectiveView", "Quadratic", "Quadratics", "SmallNet", "SmallNets"]
-
-from quickstudy.tasks.omniglot import Omniglot  # noqa: E402
-
-__all__ += ["Omniglot"]
-
-from quickstudy.tasks.arrays import LabelledArrays, from_arrays, from_image_folder  # noqa: E402
-from quickstudy.tasks.digits import Digits, load_digits  # noqa: E402
-from quickstudy.tasks.glyphs import Glyphs  # noqa: E402
-
-__all__ += ["Digits", "Glyphs", "LabelledArrays", "from_arrays", "from_image_folder", "load_digits"]
+__all__ = [
+    "AbstractObjective",
+    "BernoulliBandit",
+    "Digits",
+    "EpisodeTask",
+    "EpisodeView",
+    "Glyphs",
+    "LabelledArrays",
+    "ObjectiveView",
+    "Omniglot",
+    "Quadratic",
+    "Quadratics",
+    "Sinusoid",
+    "SmallNet",
+    "SmallNets",
+    "Stream",
+    "StreamTask",
+    "from_arrays",
+    "from_image_folder",
+    "load_digits",
+    "prediction_loss",
+    "prediction_score",
+]

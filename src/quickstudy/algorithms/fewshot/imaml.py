@@ -62,7 +62,7 @@ class Config:
     width: int = 40  # Finn et al. 2017: two hidden layers of 40
     inner_learning_rate: float = 0.02  # ours, not tuned: twice MAML's, for the smoother proximal problem
     inner_steps: int = 16  # Rajeswaran et al. 2019: 16 gradient steps on Omniglot
-    strength: float = 0.5  # ours, not tuned
+    strength: float = 2.0  # Rajeswaran et al. 2019: lambda = 2 on Omniglot
     conjugate_steps: int = 5  # Rajeswaran et al. 2019: 5
     outer_learning_rate: float = 0.001  # Finn et al. 2017: Adam
     tasks_per_step: int = 25  # Finn et al. 2017

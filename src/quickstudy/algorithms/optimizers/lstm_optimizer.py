@@ -98,7 +98,7 @@ class Config:
     estimator: Literal["backpropagation", "persistent-es"] = "backpropagation"  # Andrychowicz et al. 2016
     learning_rate: float = 3e-2  # ours: best of 3e-3, 1e-2 and 3e-2 on validation quadratics
     steps: int = 1_500  # ours: the outer learning rate falls to zero over them, along half a cosine
-    tasks_per_step: int = 16  # ours: 64 cost three times as much and ended no lower on validation quadratics
+    tasks_per_step: int = 16  # ours: 64 cost four times as much and ended hardly lower on validation quadratics
     pairs: int = 32  # ours, for persistent ES: 64 cost twice as much and were no better at a learning rate of 1e-2
     deviation: float = 0.03  # ours, for persistent ES
 
@@ -128,12 +128,12 @@ def program(config: Config, tasks: AbstractTaskDistribution) -> Program:
 
 QUADRATICS = Config()
 EVOLVED = Config(estimator="persistent-es", steps=3_000)
-# One network per outer step, because 1,510 coordinates are a batch by themselves.
+# One network per outer step, because 1,510 coordinates are a batch by themselves; 3e-3 beat 1e-2 on validation networks.
 DIGITS = Config(tasks_per_step=1, learning_rate=3e-3, steps=500)
 
 PRESETS = {
-    "quadratics": Preset(QUADRATICS, Quadratics, QUADRATICS.steps, 100, "final loss about 0.15 (Adam, tuned: 0.4), 20 s"),
-    "quadratics-evolved": Preset(EVOLVED, Quadratics, EVOLVED.steps, 100, "final loss about 0.2 (Adam, tuned: 0.4), 25 s"),
+    "quadratics": Preset(QUADRATICS, Quadratics, QUADRATICS.steps, 100, "final loss about 0.25 (Adam, tuned: 0.4), 20 s"),
+    "quadratics-evolved": Preset(EVOLVED, Quadratics, EVOLVED.steps, 100, "final loss about 0.3 (Adam, tuned: 0.4), 20 s"),
     "digits": Preset(DIGITS, SmallNets, DIGITS.steps, 100, "final loss about 0.001 (Adam, tuned: 0.01), 45 s"),
     "smoke": Preset(Config(tasks_per_step=2, steps=20), Quadratics, 20, 100, "a few seconds: it runs"),
 }
@@ -178,16 +178,16 @@ _BEATS_ALL = tuple(Expectation("lstm", "<", name) for name in HAND_DESIGNED)
 CLAIMS = (
     Claim(
         id="lstm-optimizer",
-        statement="On 10-dimensional quadratics, a learned LSTM optimiser ends 100 steps lower than SGD, RMSProp and Adam, each tuned.",
+        statement="On 10-dimensional quadratics, an LSTM optimiser ends 100 steps lower than SGD, RMSProp and Adam, each tuned.",
         source=_SOURCE,
-        reported="Below all tuned baselines from about the tenth of 100 steps on (figure 4, left; curves only, no table).",
+        reported="Below all tuned baselines after 100 steps (figure 4, left: curves, no table).",
         not_answered="Whether it stays ahead beyond the 100 steps it was trained for, or on functions of another family.",
         measure=measure_quadratics,
         expected=_BEATS_ALL,
     ),
     Claim(
         id="lstm-optimizer-digits",
-        statement="Training small sigmoid networks on digits, a learned LSTM optimiser ends 100 steps lower than tuned baselines.",
+        statement="Training small sigmoid networks on digits, an LSTM optimiser ends 100 steps lower than tuned baselines.",
         source=_SOURCE,
         reported="On MNIST, below all tuned baselines for 100 steps; with rectifiers instead of sigmoids it fails (figures 4 and 5).",
         not_answered="Training losses on minibatches are compared, not accuracy on unseen images; the `_relu` arms are only reported.",

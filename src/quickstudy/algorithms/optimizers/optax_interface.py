@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 import jax.random as jr
 import optax
-from jaxtyping import Array, Float, Int, PRNGKeyArray
+from jaxtyping import Array, Float, Int, Key, PRNGKeyArray
 
 from quickstudy.core import AbstractLearner, AbstractTask, AbstractTaskDistribution, Fast, Life, Split, live, sample_tasks
 from quickstudy.tasks.objective import ObjectiveView, Parameters
@@ -25,7 +25,7 @@ class OptaxOptimizer(AbstractLearner):
     >>> from quickstudy import lifetime
     >>> from quickstudy.tasks import Quadratics
     >>> task = Quadratics().sample(jax.random.key(0), "test")
-    >>> life, curve = lifetime(OptaxOptimizer(optax.adam(0.1)), task, jax.random.key(0), steps=100)
+    >>> life, curve = lifetime(OptaxOptimizer(optax.sgd(0.01)), task, jax.random.key(0), steps=100)
     >>> bool(curve[-1] > curve[0])
     True
     """
@@ -96,7 +96,7 @@ class Suite(NamedTuple):
     tasks: AbstractTask
     worlds: Parameters
     views: ObjectiveView
-    keys: PRNGKeyArray
+    keys: Key[Array, " n"]
 
 
 @eqx.filter_jit
