@@ -64,6 +64,7 @@ class Config:
     inner_steps: int = 16  # Rajeswaran et al. 2019: 16 gradient steps on Omniglot
     strength: float = 2.0  # Rajeswaran et al. 2019: lambda = 2 on Omniglot
     conjugate_steps: int = 5  # Rajeswaran et al. 2019: 5
+    damping: float = DAMPING
     outer_learning_rate: float = 0.001  # Finn et al. 2017: Adam
     tasks_per_step: int = 25  # Finn et al. 2017
 
@@ -89,7 +90,7 @@ def program(config: Config, tasks: AbstractTaskDistribution) -> Program:
         learner=lambda key: learner(config, tasks, key),
         tasks_per_step=config.tasks_per_step,
         adapt=adapt_by_living(config.inner_steps),
-        gradient=implicit(config.strength, config.conjugate_steps),
+        gradient=implicit(config.strength + config.damping, config.conjugate_steps),
     )
 
 
@@ -104,7 +105,7 @@ def gradient_errors(learner: IMAML, tasks: AbstractTaskDistribution, key: PRNGKe
     drawn = sample_tasks(tasks, key, "train", 25)
 
     def gradient(steps: int) -> Array:
-        loss = with_adaptation(query_loss, adapt_by_living(64), implicit(learner.strength, steps))
+        loss = with_adaptation(query_loss, adapt_by_living(64), implicit(learner.strength + Config().damping, steps))
         return jax.flatten_util.ravel_pytree(eqx.filter_jit(mean_over_tasks)(loss, learner, drawn, key, "vmap")[0])[0]
 
     solved = gradient(100)
