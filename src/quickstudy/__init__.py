@@ -13,7 +13,7 @@ _HOMES = {
     "quickstudy.core": (
         "AbstractCurriculum AbstractLearner AbstractTask AbstractTaskDistribution End Life Split Tick Turn lifetime live sample_tasks"
     ),
-    "quickstudy.evaluate": "Report",
+    "quickstudy.evaluation": "Report evaluate",
     "quickstudy.store": "load",
     "quickstudy.outer": "Implicit NonFiniteError Program Progress descend evolve run train truncate",
 }

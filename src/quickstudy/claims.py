@@ -11,7 +11,7 @@ from typing import Literal
 
 import numpy as np
 
-from quickstudy.evaluate import bootstrap_interval
+from quickstudy.evaluation import bootstrap_interval
 
 Scale = Literal["smoke", "laptop", "full"]
 Verdict = Literal["held", "failed", "undecided"]
@@ -64,7 +64,7 @@ class Claim:
 
 def judge(expectation: Expectation, repeats: list[Measurements]) -> Verdict:
     """The verdict on one expectation; a single repeat decides nothing."""
-    low, high = bootstrap_interval(expectation.margins(repeats))
+    low, high = (float(bound) for bound in bootstrap_interval(expectation.margins(repeats)))
     return "held" if low >= 0 else "failed" if high < 0 else "undecided"
 
 

@@ -19,7 +19,7 @@ from jaxtyping import Float, Int
 from quickstudy import measure
 from quickstudy.algorithms.fewshot import protonet
 from quickstudy.core import AbstractLearner, AbstractTaskDistribution, sample_tasks
-from quickstudy.evaluate import bootstrap_interval
+from quickstudy.evaluation import bootstrap_interval
 from quickstudy.outer import run
 from quickstudy.report.charts import Series, line_chart
 from quickstudy.report.html import Section, page, paragraph, stats, table

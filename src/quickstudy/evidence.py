@@ -137,7 +137,7 @@ def _interval(values: Any) -> dict[str, float | None]:
     """Mean and 95 % interval; a single repeat has no interval (JSON has no NaN)."""
     import numpy as np
 
-    from quickstudy.evaluate import bootstrap_interval
+    from quickstudy.evaluation import bootstrap_interval
 
     low, high = (float(bound) for bound in bootstrap_interval(np.asarray(values, float)))
     single = len(values) < 2

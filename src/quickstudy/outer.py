@@ -14,13 +14,14 @@ import jax.numpy as jnp
 import jax.random as jr
 import numpy as np
 import optax
-from jaxtyping import Array, Float, PRNGKeyArray, PyTree
+from jaxtyping import Array, Float, Key, PRNGKeyArray, PyTree
 
 from quickstudy.core import AbstractCurriculum, AbstractLearner, AbstractTask, AbstractTaskDistribution, Life, lifetime, live, nothing, sample_tasks
 from quickstudy.curricula.uniform import Uniform
 from quickstudy.strategies.base import Strategy
 
 State = Any
+Keys = Key[Array, " n"]
 Metrics = dict[str, Array]
 Loss = Callable[[AbstractLearner, AbstractTask, PRNGKeyArray], tuple[Float[Array, ""], Metrics]]
 Adapt = Callable[[AbstractLearner, AbstractTask, PRNGKeyArray], AbstractLearner]
@@ -271,7 +272,9 @@ def apply_gradient(
     optimizer: optax.GradientTransformation, gradient: PyTree, state: optax.OptState, learner: AbstractLearner
 ) -> tuple[AbstractLearner, optax.OptState]:
     """One optimiser step on a learner's floating-point leaves."""
-    updates, state = optimizer.update(gradient, state, eqx.filter(learner, eqx.is_inexact_array))
+    # Optax mixes integer counts with floats, which strict promotion, where a caller has it on, would refuse.
+    with jax.numpy_dtype_promotion("standard"):
+        updates, state = optimizer.update(gradient, state, eqx.filter(learner, eqx.is_inexact_array))
     return eqx.apply_updates(learner, updates), state
 
 
@@ -286,13 +289,13 @@ class Window(NamedTuple):
     tasks: AbstractTask
 
 
-def _begin(learners: AbstractLearner, tasks: AbstractTask, keys: PRNGKeyArray, axis: int | None) -> Life:
+def _begin(learners: AbstractLearner, tasks: AbstractTask, keys: Keys, axis: int | None) -> Life:
     """Begin a life in every task: one shared learner (`axis` None) or one learner per task (`axis` 0)."""
     begin = lambda learner, task, k: lifetime(learner, task, k, steps=0, record=nothing)[0]  # noqa: E731
     return eqx.filter_vmap(begin, in_axes=(eqx.if_array(0) if axis == 0 else None, eqx.if_array(0), 0))(learners, tasks, keys)
 
 
-def _live_window(learners: AbstractLearner, window: Window, keys: PRNGKeyArray, unroll: int, axis: int | None):
+def _live_window(learners: AbstractLearner, window: Window, keys: Keys, unroll: int, axis: int | None):
     """Live `unroll` more ticks in every task; returns the lives and their scores, `(lives, unroll)`."""
     go = lambda learner, task, life, k: live(learner, task, life, k, steps=unroll)  # noqa: E731
     each = eqx.if_array(0)
@@ -402,5 +405,5 @@ def _paired(tree: PyTree) -> PyTree:
     return jax.tree.map(lambda leaf: jnp.concatenate([leaf, leaf]), tree)
 
 
-def _paired_keys(key: PRNGKeyArray, pairs: int) -> PRNGKeyArray:
+def _paired_keys(key: PRNGKeyArray, pairs: int) -> Keys:
     return _paired(jr.split(key, pairs))

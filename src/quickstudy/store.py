@@ -26,7 +26,7 @@ import numpy as np
 
 from quickstudy import catalog, measure
 from quickstudy.core import AbstractLearner, AbstractTaskDistribution, Split
-from quickstudy.evaluate import Curve, evaluate
+from quickstudy.evaluation import Curve, evaluate
 from quickstudy.outer import Program, Progress, run
 from quickstudy.persist import Facts, append, load_tree, read_arrays, read_bytes, read_json, save_tree, write_json
 

@@ -12,7 +12,6 @@ from quickstudy.cli.flags import Parser
 # extra -> a module that it brings
 _EXTRAS = {
     "tasks": ("sklearn", "PIL"),
-    "report": ("matplotlib",),
     "bench": ("torch", "higher"),
     "dev": ("pytest", "hypothesis", "ruff", "mypy"),
 }

@@ -8,7 +8,7 @@ from jaxtyping import Array, Float, PRNGKeyArray
 
 
 class MLP(eqx.Module):
-    """Rectified layers of the given `widths`, from `widths[0]` inputs to `widths[-1]` outputs, for one example at a time.
+    """Rectified layers of the given `widths`, from `widths[0]` inputs to `widths[-1]` outputs, for one example at a time, flattened.
 
     >>> import jax
     >>> MLP((1, 40, 40, 1), key=jax.random.key(0))(jax.numpy.ones(1)).shape
@@ -25,7 +25,7 @@ class MLP(eqx.Module):
         self.weights = tuple(uniform(k, (i, o), i) for k, (i, o) in zip(keys[::2], layers, strict=True))
         self.biases = tuple(uniform(k, (o,), i) for k, (i, o) in zip(keys[1::2], layers, strict=True))
 
-    def __call__(self, x: Float[Array, " inputs"]) -> Float[Array, " outputs"]:
+    def __call__(self, x: Float[Array, "*example"]) -> Float[Array, " outputs"]:
         x = jnp.ravel(x)
         for weight, bias in zip(self.weights[:-1], self.biases[:-1], strict=True):
             x = jax.nn.relu(x @ weight + bias)

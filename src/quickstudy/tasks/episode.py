@@ -66,7 +66,7 @@ def episode_shapes(tasks: AbstractTaskDistribution) -> EpisodeTask:
     return task
 
 
-def is_classification(target: Num[Array, "..."]) -> bool:
+def is_classification(target: Num[Array, "..."] | jax.ShapeDtypeStruct) -> bool:
     """Integer targets are class labels."""
     return bool(jnp.issubdtype(target.dtype, jnp.integer))
 

@@ -60,11 +60,11 @@ class Config:
 
     network: Kind = "mlp"  # Finn et al. 2017
     width: int = 40  # Finn et al. 2017: two hidden layers of 40
-    inner_learning_rate: float = 0.02  # ours, not tuned: twice MAML's, for the smoother proximal problem
+    inner_learning_rate: float = 0.01  # Finn et al. 2017
     inner_steps: int = 16  # Rajeswaran et al. 2019: 16 gradient steps on Omniglot
     strength: float = 2.0  # Rajeswaran et al. 2019: lambda = 2 on Omniglot
     conjugate_steps: int = 5  # Rajeswaran et al. 2019: 5
-    damping: float = DAMPING
+    damping: float = 10.0  # ours: keeps I + H / (strength + damping) positive definite far from an optimum
     outer_learning_rate: float = 0.001  # Finn et al. 2017: Adam
     tasks_per_step: int = 25  # Finn et al. 2017
 

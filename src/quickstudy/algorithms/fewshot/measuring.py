@@ -6,7 +6,7 @@ import jax.random as jr
 import numpy as np
 
 from quickstudy.core import AbstractLearner, AbstractTaskDistribution, Split
-from quickstudy.evaluate import Report, evaluate
+from quickstudy.evaluation import Report, evaluate
 from quickstudy.outer import Program
 
 _TEST = 1  # the purpose folded into a repeat's seed for its test tasks; training uses purposes of its own

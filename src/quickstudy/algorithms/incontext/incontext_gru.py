@@ -20,7 +20,7 @@ from jaxtyping import Array, Float, PRNGKeyArray
 
 from quickstudy.claims import Claim, Expectation, Measurements, Scale
 from quickstudy.core import AbstractLearner, AbstractTaskDistribution
-from quickstudy.evaluate import evaluate
+from quickstudy.evaluation import evaluate
 from quickstudy.nn.mlp import MLP
 from quickstudy.outer import Preset, Program, train, truncate
 from quickstudy.tasks.sinusoid import Sinusoid

@@ -8,7 +8,7 @@ import equinox as eqx
 import jax
 import jax.random as jr
 import numpy as np
-from jaxtyping import Float, PRNGKeyArray
+from jaxtyping import Float, Key, PRNGKeyArray
 
 from quickstudy.core import SPLITS, AbstractLearner, AbstractTaskDistribution, Split, lifetime
 
@@ -62,7 +62,7 @@ def bootstrap_interval(
     tail = 50 * (1 - confidence)
     with np.errstate(invalid="ignore"):  # the interval of a learner that diverged is NaN, and that is no news
         low, high = np.percentile(np.tensordot(weights / len(values), values, axes=1), [tail, 100 - tail], axis=0)
-    return low, high
+    return np.asarray(low), np.asarray(high)
 
 
 def evaluate(
@@ -104,7 +104,7 @@ def evaluate(
 # At module level, so that learners and tasks of one shape are compiled once for the whole process.
 @eqx.filter_jit
 def _scores(
-    learner: AbstractLearner, tasks: AbstractTaskDistribution, split: Split, keys: PRNGKeyArray, steps: int, batch_size: int
+    learner: AbstractLearner, tasks: AbstractTaskDistribution, split: Split, keys: Key[jax.Array, " n_tasks"], steps: int, batch_size: int
 ) -> Float[jax.Array, "n_tasks ticks"]:
     def one(task_key: PRNGKeyArray) -> Float[jax.Array, " ticks"]:
         draw_key, life_key = jr.split(task_key)
