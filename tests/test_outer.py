@@ -146,7 +146,7 @@ SINES = Sinusoid(shot=4, query=4)
     ids=["maml", "anil", "meta-sgd", "cnp"],
 )
 def test_meta_gradients_against_finite_differences(module, config):
-    with jax.enable_x64(True):
+    with jax.enable_x64(True), jax.numpy_dtype_promotion("standard"):
         learner = module.learner(config, SINES, KEY)
         # Rectifiers have no derivative at zero; these tasks and weights keep away from it.
         tasks = sample_tasks(SINES, jr.key(5), "train", 3)
@@ -216,7 +216,7 @@ def test_training_needs_a_step():
 
 
 def test_protonet_gradient_against_finite_differences():
-    with jax.enable_x64(True):
+    with jax.enable_x64(True), jax.numpy_dtype_promotion("standard"):
         keys = jr.split(KEY, 2)
         x, labels = jr.normal(keys[0], (6, 3)), jnp.array([0, 0, 1, 1, 2, 2], jnp.int32)
         task = EpisodeTask(x, labels, x + 0.3 * jr.normal(keys[1], (6, 3)), labels, None, outputs=3)

@@ -49,6 +49,9 @@ CLAIMS = {
     "protonet-omniglot": "quickstudy.algorithms.fewshot.protonet",
     "matching-nets": "quickstudy.algorithms.fewshot.matching_nets",
     "memorization-switch": "quickstudy.algorithms.fewshot.memorization_switch",
+    "partial-adaptation": "quickstudy.algorithms.fewshot.anil",
+    "cnp-regression": "quickstudy.algorithms.fewshot.cnp",
+    "incontext-gru": "quickstudy.algorithms.incontext.incontext_gru",
     "lstm-optimizer": "quickstudy.algorithms.optimizers.lstm_optimizer",
 }
 

@@ -137,7 +137,7 @@ class Implicit(NamedTuple):
     steps: int
 
 
-Gradient = Literal["exact", "first-order"] | Implicit
+Gradient = str | Implicit  # "exact", "first-order", or an Implicit
 
 
 class Descent(NamedTuple):

@@ -21,7 +21,7 @@ def draw_in_split(key: PRNGKeyArray, split: Split, low: float, high: float) -> F
     """
     if split not in _SLICES:
         raise ValueError(f"split must be one of {sorted(_SLICES)} here, not {split!r}")
-    slices = jnp.asarray([10 * block + i for block in range(_BLOCKS) for i in _SLICES[split]], jnp.float32)
+    slices = jnp.asarray([10 * block + i for block in range(_BLOCKS) for i in _SLICES[split]], float)
     slice_key, place_key = jr.split(key)
     # Stay a hair inside the slice, so that rounding cannot move a value into its neighbour's.
     place = jr.uniform(place_key, (), minval=0.001, maxval=0.999)
