@@ -23,7 +23,7 @@ def test_patches_equal_the_backends_convolution(stride, shape):
     layer = Convolution(3, 4, stride=stride, key=KEY)
     layer = eqx.tree_at(lambda c: c.bias, layer, jnp.arange(4.0))
     image = jr.normal(KEY, (*shape, 3))
-    by_patches = patches(image, stride) @ layer.weight + layer.bias
+    by_patches = patches(image, stride) @ layer.weight + layer.bias[None, None]
     assert by_patches.shape == (-(-shape[0] // stride), -(-shape[1] // stride), 4)
     np.testing.assert_allclose(by_patches, layer.convolve(image), rtol=1e-4, atol=1e-5)
     np.testing.assert_allclose(layer(image), by_patches, rtol=1e-4, atol=1e-5)

@@ -24,7 +24,7 @@ class ExampleNorm(eqx.Module):
 
     def __call__(self, x: Float[Array, "height width channels"]) -> Float[Array, "height width channels"]:
         centred = x - jnp.mean(x)
-        return centred * jax.lax.rsqrt(jnp.mean(jnp.square(centred)) + 1e-5) * self.scale + self.shift
+        return centred * jax.lax.rsqrt(jnp.mean(jnp.square(centred)) + 1e-5) * self.scale[None, None] + self.shift[None, None]
 
 
 class Conv4(eqx.Module):

@@ -34,7 +34,7 @@ class Convolution(eqx.Module):
 
     def __call__(self, image: Float[Array, "height width inputs"]) -> Float[Array, "rows columns outputs"]:
         if jax.default_backend() == "cpu":
-            return patches(image, self.stride) @ self.weight + self.bias
+            return patches(image, self.stride) @ self.weight + self.bias[None, None]
         return self.convolve(image)
 
     def convolve(self, image: Float[Array, "height width inputs"]) -> Float[Array, "rows columns outputs"]:
@@ -43,7 +43,7 @@ class Convolution(eqx.Module):
         out = jax.lax.conv_general_dilated(
             image[None], kernel, (self.stride, self.stride), ((1, 1), (1, 1)), dimension_numbers=("NHWC", "HWIO", "NHWC")
         )
-        return out[0] + self.bias
+        return out[0] + self.bias[None, None]
 
 
 def max_pool(image: Float[Array, "height width channels"]) -> Float[Array, "rows columns channels"]:

@@ -7,6 +7,8 @@ inner Hessian H, solved by conjugate gradients. Memory does not grow with the nu
     phi = argmin L(phi, support) + lambda / 2 |phi - theta|^2,      d phi / d theta = (I + H / lambda)^-1
 
 Source: Rajeswaran, Finn, Kakade and Levine 2019, "Meta-Learning with Implicit Gradients".
+Limit, seen on validation waves: the outer gradient does not know how many inner steps there are. After some 2,500 outer steps theta sits
+where the inner loss is so sharp that 16 steps no longer reach an optimum; the gradient is then wrong and the error climbs again.
 Builds on: MAML, FOMAML (no conjugate-gradient steps). Led to: implicit differentiation of any inner solver.
 """
 
@@ -43,6 +45,7 @@ class IMAML(AbstractLearner):
     model: eqx.Module
     inner_learning_rate: float
     strength: float
+    clip: float
 
     def begin(self, view: EpisodeView, key: PRNGKeyArray) -> eqx.Module:
         return self.model
@@ -51,7 +54,10 @@ class IMAML(AbstractLearner):
         return predict(fast, view.query_x)
 
     def observe(self, fast: eqx.Module, view: EpisodeView, response: Array, feedback: None, key: PRNGKeyArray) -> eqx.Module:
-        return step_against(fast, proximal_gradient(fast, self.model, view, self.strength), self.inner_learning_rate)
+        gradient = proximal_gradient(fast, self.model, view, self.strength)
+        # Any path to the optimum will do, so take one that cannot overflow: the outer gradient does not see a diverging inner loop.
+        rate = self.inner_learning_rate / jnp.maximum(1.0, optax.global_norm(gradient) / self.clip)
+        return step_against(fast, gradient, rate)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -61,6 +67,7 @@ class Config:
     network: Kind = "mlp"  # Finn et al. 2017
     width: int = 40  # Finn et al. 2017: two hidden layers of 40
     inner_learning_rate: float = 0.005  # ours: at 0.01 the inner loop diverged after some 1,500 outer steps (validation waves)
+    inner_clip: float = 10.0  # ours, not tuned: without it, 0.005 diverged too, after some 3,000
     inner_steps: int = 16  # Rajeswaran et al. 2019: 16 gradient steps on Omniglot
     strength: float = 2.0  # Rajeswaran et al. 2019: lambda = 2 on Omniglot
     conjugate_steps: int = 5  # Rajeswaran et al. 2019: 5
@@ -73,7 +80,7 @@ def learner(config: Config, tasks: AbstractTaskDistribution, key: PRNGKeyArray) 
     """An iMAML learner with fresh weights."""
     episode = episode_shapes(tasks)
     model = network(config.network, episode.query_x.shape[1:], config.width, episode.outputs, key=key)
-    return IMAML(model, config.inner_learning_rate, config.strength)
+    return IMAML(model, config.inner_learning_rate, config.strength, config.inner_clip)
 
 
 def implicit(strength: float, steps: int) -> Implicit:
@@ -86,7 +93,7 @@ def program(config: Config, tasks: AbstractTaskDistribution) -> Program:
     return descend(
         query_loss,
         tasks,
-        # The implicit gradient does not see the path, so nothing but this keeps it from where the inner loop diverges.
+        # Where I + H / (strength + damping) is not positive definite, conjugate gradients can return anything.
         optax.chain(optax.clip_by_global_norm(10.0), optax.adam(config.outer_learning_rate)),
         learner=lambda key: learner(config, tasks, key),
         tasks_per_step=config.tasks_per_step,
@@ -96,7 +103,7 @@ def program(config: Config, tasks: AbstractTaskDistribution) -> Program:
 
 
 PRESETS = {
-    "sinusoid": Preset(Config(), lambda: Sinusoid(shot=10), 5_000, 17, "about 0.5 squared error after 16 steps, 40 s"),
+    "sinusoid": Preset(Config(), lambda: Sinusoid(shot=10), 2_000, 17, "about 0.4 squared error after 16 steps, 20 s"),
     "smoke": Preset(Config(tasks_per_step=4, inner_steps=2, conjugate_steps=1), lambda: Sinusoid(shot=5), 20, 3, "a few seconds: it runs"),
 }
 
@@ -120,7 +127,7 @@ def memory_growth(make: Callable[[int], Program], few: int, many: int) -> float:
 
 def measure_sine(scale: Scale, seed: int) -> Measurements:
     """Memory against inner steps, gradient error against conjugate-gradient steps, and test error beside MAML and fine-tuning."""
-    steps = {"smoke": 200, "laptop": 5_000, "full": 30_000}[scale]
+    steps = {"smoke": 200, "laptop": 2_000, "full": 2_000}[scale]  # the limit above
     tasks, config = Sinusoid(shot=10), Config()
     ours = train(program(config, tasks), steps=steps, seed=seed)
     assert isinstance(ours, IMAML)
@@ -147,7 +154,7 @@ CLAIMS = (
         statement="iMAML's memory is flat in inner steps where MAML's grows, its gradient improves with CG steps, and it beats fine-tuning.",
         source="Rajeswaran et al. 2019, sections 3 and 4",
         reported="figures: memory flat against linear growth; Omniglot 5-way 1-shot 99.50 +- 0.26 % (Hessian-free)",
-        not_answered="accuracy on images at the paper's scale; the paper's own curves are of a synthetic regression and Omniglot.",
+        not_answered="longer meta-training, which our inner solver does not survive (see the file); accuracy on images at the paper's scale; the paper's own curves are of a synthetic regression and Omniglot.",
         measure=measure_sine,
         expected=(
             Expectation("iMAML: memory growth from 4 to 64 inner steps", "<", 1.1),
