@@ -41,8 +41,8 @@ def check_task(task: AbstractTask, learner: AbstractLearner, key: PRNGKeyArray, 
     before = jax.tree.map(np.asarray, eqx.filter(task, eqx.is_array))
     _, view = task.reset(key)
     _same_shapes("a later view", view, lifetime(learner, task, key, steps=1)[0].view, "the first")
-    record = lambda tick: (tick.score, tick.end)  # noqa: E731
-    life, (scores, ends) = lifetime(learner, task, key, steps=steps, record=record)
+    record = lambda tick: (tick.score, tick.end)
+    scores, ends = lifetime(learner, task, key, steps=steps, record=record)[1]
     _require(scores.shape == (steps,), f"score must be a scalar at each tick, not of shape {scores.shape[1:]}")
     _require(bool(jnp.isfinite(scores).all()), f"score must be finite, not {scores}")
     _require(ends.dtype == jnp.int32 and set(np.asarray(ends).tolist()) <= set(End), f"end must be an int32 End, not {ends}")
@@ -81,11 +81,11 @@ def check_distribution(
 
 
 def check_learner(learner: AbstractLearner, tasks: AbstractTaskDistribution, key: PRNGKeyArray, *, steps: int = 3) -> None:
-    """A learner's life is the same compiled and eager, batched and one by one, scanned and ticked by hand; its fast state keeps shape."""
+    """A learner's life is the same compiled and eager, batched and alone, scanned and ticked by hand; its fast state keeps its shape."""
     batch = sample_tasks(tasks, key, "train", 2)
     keys = jr.split(key, 2)
     one = jax.tree.map(lambda leaf: leaf[0], batch)
-    go = lambda task, k: lifetime(learner, task, k, steps=steps)[1]  # noqa: E731
+    go = lambda task, k: lifetime(learner, task, k, steps=steps)[1]
     compiled = eqx.filter_jit(go)(one, keys[0])
     _close("a scanned life and one ticked by hand", compiled, _life_by_hand(learner, one, keys[0], steps))
     _close("a compiled life and an eager one", compiled, go(one, keys[0]))
@@ -117,7 +117,11 @@ def check_program(program: Program, *, seed: int = 0, steps: int = 4) -> None:
     first = next(iter(run(program, steps=half, seed=seed, chunk=half)))
     kept = jax.tree.map(lambda leaf: jnp.asarray(np.asarray(leaf)) if eqx.is_array(leaf) else leaf, first.state)
     *_, resumed = run(program, steps=steps, seed=seed, chunk=half, start=half, state=kept)
-    _same("a resumed run's state and the unbroken one's", eqx.filter(resumed.state, eqx.is_array), eqx.filter(unbroken.state, eqx.is_array))
+    _same(
+        "a resumed run's state and the unbroken one's",
+        eqx.filter(resumed.state, eqx.is_array),
+        eqx.filter(unbroken.state, eqx.is_array),
+    )
     _require(isinstance(program.learner(resumed.state), AbstractLearner), "program.learner must give a learner")
     for name, values in resumed.metrics.items():
         _require(values.shape == (half,), f"metric {name} must be one scalar per outer step, not of shape {values.shape[1:]}")
@@ -129,7 +133,9 @@ def _require(condition: bool, message: str) -> None:
 
 
 def _same_shapes(what: str, a: PyTree, b: PyTree, other: str) -> None:
-    shapes = [jax.tree.map(lambda leaf: (leaf.shape, leaf.dtype) if eqx.is_array_like(leaf) or _is_struct(leaf) else None, t) for t in (a, b)]
+    shapes = [
+        jax.tree.map(lambda leaf: (leaf.shape, leaf.dtype) if eqx.is_array_like(leaf) or _is_struct(leaf) else None, t) for t in (a, b)
+    ]
     _require(eqx.tree_equal(*shapes) is True or shapes[0] == shapes[1], f"{what} must have the tree, shapes and dtypes of {other}")
 
 

@@ -29,7 +29,12 @@ import jax.random as jr
 from jaxtyping import Array, Float, Int, PRNGKeyArray, PyTree, Shaped
 
 # Trees of arrays whose shapes belong to the kind of task; the names say what each is for.
-World = View = Response = Feedback = Fast = Records = Any
+World = Any
+View = Any
+Response = Any
+Feedback = Any
+Fast = Any
+Records = Any
 
 Split = Literal["train", "valid", "test", "out-of-range"]
 SPLITS: tuple[Split, ...] = ("train", "valid", "test", "out-of-range")

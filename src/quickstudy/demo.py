@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 import equinox as eqx
 import jax
+import jax.numpy as jnp
 import jax.random as jr
 import numpy as np
 from jaxtyping import Float, Int
@@ -23,7 +24,7 @@ from quickstudy.evaluation import bootstrap_interval
 from quickstudy.outer import run
 from quickstudy.report.charts import Series, line_chart
 from quickstudy.report.html import Section, page, paragraph, stats, table
-from quickstudy.report.images import image_grid
+from quickstudy.report.images import Mark, image_grid
 from quickstudy.tasks.arrays import from_arrays, from_image_folder
 from quickstudy.tasks.digits import load_digits
 from quickstudy.tasks.episode import EpisodeTask
@@ -64,7 +65,9 @@ def main(images: str | None = None, out: str = "demo", *, say: Callable[[str], N
     trained = time.perf_counter() - began
     say(f"\nNow {what}: {len(names)} classes, {EPISODES} episodes, never seen before.\n")
     say(f"{'learner':<28} {'shots':>5} {'accuracy':>9}   95 % interval")
-    rows, margins, example = [], [], None
+    rows: list[Line] = []
+    margins: list[tuple[str, int, float, float, float]] = []
+    example: tuple[EpisodeTask, Labels] | None = None
     for shot, tasks in tests.items():
         episodes = draw_episodes(tasks)
         answers = {name: answer(episodes) for name, answer in _learners(learner).items()}
@@ -77,7 +80,7 @@ def main(images: str | None = None, out: str = "demo", *, say: Callable[[str], N
         say(f"{shot:>2} shot: {100 * mean:+5.1f} points over {name} [{100 * low:+.1f}, {100 * high:+.1f}]")
     seconds = time.perf_counter() - began
     assert example is not None
-    target.write_text(_report(what, rows, margins, history, example, names, seconds, trained), encoding="utf-8")
+    target.write_text(_report(what, rows, margins, history, example, (seconds, trained)), encoding="utf-8")
     say(f"\nDone in {seconds:.0f} s. Open {target}")
     return 0
 
@@ -115,7 +118,7 @@ def answer_by_learner(learner: AbstractLearner, episodes: EpisodeTask) -> Labels
     @jax.jit
     def answer(task: EpisodeTask) -> jax.Array:
         view = task.view()
-        return learner.respond(learner.begin(view, key), view, key).argmax(axis=-1)
+        return jnp.argmax(learner.respond(learner.begin(view, key), view, key), axis=-1)
 
     return np.asarray(jax.lax.map(answer, episodes, batch_size=10))
 
@@ -132,7 +135,7 @@ def answer_by_neighbour(episodes: EpisodeTask) -> Labels:
 
 
 def answer_by_regression(episodes: EpisodeTask) -> Labels:
-    """Scikit-learn's logistic regression with its own defaults, but iterated until it converges, fitted to each support set's pixels."""
+    """Scikit-learn's logistic regression, its defaults but iterated until it converges, fitted to each support set's pixels."""
     from sklearn.linear_model import LogisticRegression
     from threadpoolctl import threadpool_limits
 
@@ -175,14 +178,21 @@ def _line(name: str, shot: int, right: Float[np.ndarray, " episodes"], say: Call
 # --- The report ---------------------------------------------------------------------------------------------------------------------
 
 
-def _report(what, rows, margins, history, example, names, seconds, trained) -> str:
+def _report(
+    what: str,
+    rows: list[Line],
+    margins: list[tuple[str, int, float, float, float]],
+    history: Float[np.ndarray, "2 steps"],
+    example: tuple[EpisodeTask, Labels],
+    clock: tuple[float, float],
+) -> str:
     one_shot = {line.learner: line for line in rows if line.shot == SHOTS[0]}
     sections = [
         Section("At one example of each", stats([(name, f"{100 * line.accuracy:.1f} %") for name, line in one_shot.items()])),
         Section("The more examples, the better", _curve(rows) + _numbers(rows, margins)),
-        Section("One episode", _episode(*example, names)),
+        Section("One episode", _episode(*example)),
         Section("Meta-training", _training(history)),
-        Section("Provenance", _provenance(what, seconds, trained)),
+        Section("Provenance", _provenance(what, *clock)),
     ]
     subtitle = f"Meta-trained on generated glyphs only; tested on {what}, never seen before."
     return page("quickstudy: learning new characters from a few examples", sections, subtitle=subtitle)
@@ -205,19 +215,17 @@ def _numbers(rows: list[Line], margins: list[tuple]) -> str:
     )
 
 
-def _episode(episodes: EpisodeTask, answers: Labels, names: list[str]) -> str:
-    grey = lambda image: np.uint8(255 * (1 - np.clip(image, 0, 1)))
-    # A label is a position in the episode's shuffled list of classes; class ids follow the sorted names' own shuffle.
-    count = min(len(names), 10)
-    support = [grey(episodes.support_x[0][i]) for i in range(count)]
-    order = np.argsort(answers[0] == episodes.query_y[0], kind="stable")[: 3 * count]
-    queries = [grey(episodes.query_x[0][i]) for i in order]
-    said = [f"taken for {chr(ord('A') + answers[0][i])}" if count <= 26 else f"taken for {answers[0][i]}" for i in order]
-    marks = ["right" if answers[0][i] == episodes.query_y[0][i] else "wrong" for i in order]
-    letters = [chr(ord("A") + i) for i in range(count)]
+def _episode(episodes: EpisodeTask, answers: Labels) -> str:
+    """The first episode: its support set, and up to 30 queries with the learner's mistakes first."""
+    grey = lambda images: list((255 * (1 - np.clip(images, 0, 1))).astype(np.uint8))
+    right = answers[0] == episodes.query_y[0]
+    order = np.argsort(right, kind="stable")[:30]
+    support, queries = grey(episodes.support_x[0]), grey(episodes.query_x[0][order])
+    said = [f"taken for {answers[0][i] + 1}, is {episodes.query_y[0][i] + 1}" for i in order]
+    marks: list[Mark] = ["right" if right[i] else "wrong" for i in order]
     return (
-        paragraph("All that the learner was shown, one example of each class; their names are letters drawn anew in each episode:")
-        + image_grid(support, letters)
+        paragraph("All that the learner was shown. A class has no name here, only the number of the place where it stands:")
+        + image_grid(support, [f"class {label + 1}" for label in episodes.support_y[0]])
         + paragraph("Some of the queries, mistakes first:")
         + image_grid(queries, said, marks=marks)
     )

@@ -95,7 +95,7 @@ def evaluate(
             raise ValueError(f"{name} must be at least 1, not {count}")
     began = time.perf_counter()
 
-    run = lambda who: np.asarray(_scores(who, tasks, split, jr.split(key, n_tasks), steps, min(batch_size, n_tasks)))  # noqa: E731
+    run = lambda who: np.asarray(_scores(who, tasks, split, jr.split(key, n_tasks), steps, min(batch_size, n_tasks)))
     scores = run(learner)
     others = {name: summarise(run(other)) for name, other in (references or {}).items()}
     return Report(split, n_tasks, steps, summarise(scores), scores[:, -1], others, time.perf_counter() - began)
@@ -104,7 +104,12 @@ def evaluate(
 # At module level, so that learners and tasks of one shape are compiled once for the whole process.
 @eqx.filter_jit
 def _scores(
-    learner: AbstractLearner, tasks: AbstractTaskDistribution, split: Split, keys: Key[jax.Array, " n_tasks"], steps: int, batch_size: int
+    learner: AbstractLearner,
+    tasks: AbstractTaskDistribution,
+    split: Split,
+    keys: Key[jax.Array, " n_tasks"],
+    steps: int,
+    batch_size: int,
 ) -> Float[jax.Array, "n_tasks ticks"]:
     def one(task_key: PRNGKeyArray) -> Float[jax.Array, " ticks"]:
         draw_key, life_key = jr.split(task_key)

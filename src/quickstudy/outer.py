@@ -16,15 +16,26 @@ import numpy as np
 import optax
 from jaxtyping import Array, Float, Key, PRNGKeyArray, PyTree
 
-from quickstudy.core import AbstractCurriculum, AbstractLearner, AbstractTask, AbstractTaskDistribution, Life, lifetime, live, nothing, sample_tasks
+from quickstudy.core import (
+    AbstractCurriculum,
+    AbstractLearner,
+    AbstractTask,
+    AbstractTaskDistribution,
+    Life,
+    lifetime,
+    live,
+    nothing,
+    sample_tasks,
+)
 from quickstudy.curricula.uniform import Uniform
 from quickstudy.strategies.base import Strategy
 
 State = Any
 Keys = Key[Array, " n"]
 Metrics = dict[str, Array]
-Loss = Callable[[AbstractLearner, AbstractTask, PRNGKeyArray], tuple[Float[Array, ""], Metrics]]
-Adapt = Callable[[AbstractLearner, AbstractTask, PRNGKeyArray], AbstractLearner]
+# A loss and an adaptation know which learner and which task they are for: (learner, task, key) -> (scalar, metrics) or learner.
+Loss = Callable[[Any, Any, PRNGKeyArray], tuple[Float[Array, ""], Metrics]]
+Adapt = Callable[[Any, Any, PRNGKeyArray], Any]
 TaskAxis = Literal["auto", "scan", "vmap"]
 
 
@@ -132,7 +143,7 @@ class Implicit(NamedTuple):
     `steps` conjugate-gradient iterations solve `(I + H / strength) g = grad outer`; with none, `g` is the first-order gradient.
     """
 
-    inner_loss: Callable[[AbstractLearner, AbstractTask], Float[Array, ""]]
+    inner_loss: Callable[[Any, Any], Float[Array, ""]]
     strength: float
     steps: int
 
@@ -185,7 +196,7 @@ def _solve_implicit(implicit: Implicit, phi: AbstractLearner, task: AbstractTask
         return jax.tree.map(lambda v, h: v + h / implicit.strength, vector, curvature)
 
     # Weights that the outer loss does not touch have no cotangent: their right-hand side is zero.
-    fill = lambda a, c: jnp.zeros_like(a) if a is not None and c is None else c  # noqa: E731
+    fill = lambda a, c: jnp.zeros_like(a) if a is not None and c is None else c
     target = jax.tree.map(fill, arrays, cotangent, is_leaf=lambda leaf: leaf is None)
     # The tolerance is zero so that exactly `steps` iterations are spent; starting at the target makes zero steps first-order.
     return jax.scipy.sparse.linalg.cg(product, target, x0=target, tol=0.0, maxiter=implicit.steps)[0]
@@ -212,7 +223,9 @@ def mean_over_tasks(loss: Loss, learner: AbstractLearner, tasks: AbstractTask, k
         return jax.tree.map(jnp.add, total, differentiate(learner, *one)), None
 
     first = jax.tree.map(lambda leaf: leaf[:1], (tasks, keys))
-    zeros = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), jax.eval_shape(lambda t, k: differentiate(learner, t, k), *first))
+    zeros = jax.tree.map(
+        lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), jax.eval_shape(lambda t, k: differentiate(learner, t, k), *first)
+    )
     total, _ = jax.lax.scan(add, zeros, (tasks, keys))
     return jax.tree.map(lambda leaf: leaf / keys.shape[0], total)
 
@@ -291,20 +304,20 @@ class Window(NamedTuple):
 
 def _begin(learners: AbstractLearner, tasks: AbstractTask, keys: Keys, axis: int | None) -> Life:
     """Begin a life in every task: one shared learner (`axis` None) or one learner per task (`axis` 0)."""
-    begin = lambda learner, task, k: lifetime(learner, task, k, steps=0, record=nothing)[0]  # noqa: E731
+    begin = lambda learner, task, k: lifetime(learner, task, k, steps=0, record=nothing)[0]
     return eqx.filter_vmap(begin, in_axes=(eqx.if_array(0) if axis == 0 else None, eqx.if_array(0), 0))(learners, tasks, keys)
 
 
 def _live_window(learners: AbstractLearner, window: Window, keys: Keys, unroll: int, axis: int | None):
     """Live `unroll` more ticks in every task; returns the lives and their scores, `(lives, unroll)`."""
-    go = lambda learner, task, life, k: live(learner, task, life, k, steps=unroll)  # noqa: E731
+    go = lambda learner, task, life, k: live(learner, task, life, k, steps=unroll)
     each = eqx.if_array(0)
     return eqx.filter_vmap(go, in_axes=(each if axis == 0 else None, each, each, 0))(learners, window.tasks, window.lives, keys)
 
 
 def _where(condition: Array, new: PyTree, old: PyTree) -> PyTree:
     """Choose whole entries along the first axis of two stacked trees."""
-    choose = lambda a, b: jnp.where(condition.reshape((-1,) + (1,) * (a.ndim - 1)), a, b) if eqx.is_array(a) else a  # noqa: E731
+    choose = lambda a, b: jnp.where(condition.reshape((-1,) + (1,) * (a.ndim - 1)), a, b) if eqx.is_array(a) else a
     return jax.tree.map(choose, new, old)
 
 

@@ -1,6 +1,6 @@
 """The plain curriculum: every outer step draws fresh, independent training tasks."""
 
-from jaxtyping import PRNGKeyArray, PyTree
+from jaxtyping import PRNGKeyArray
 
 from quickstudy.core import AbstractCurriculum, AbstractTask, AbstractTaskDistribution, Records, sample_tasks
 

@@ -1,5 +1,7 @@
 """A plain perceptron with rectified units and a choice of the initial weights' spread."""
 
+from itertools import pairwise
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -21,7 +23,7 @@ class MLP(eqx.Module):
     def __init__(self, widths: tuple[int, ...], *, key: PRNGKeyArray):
         # Uniform within 1 / sqrt(inputs), as Equinox and PyTorch do; random biases spread the rectifiers' kinks over the input range.
         keys = jr.split(key, 2 * (len(widths) - 1))
-        layers = list(zip(widths[:-1], widths[1:], strict=True))
+        layers = list(pairwise(widths))
         self.weights = tuple(uniform(k, (i, o), i) for k, (i, o) in zip(keys[::2], layers, strict=True))
         self.biases = tuple(uniform(k, (o,), i) for k, (i, o) in zip(keys[1::2], layers, strict=True))
 

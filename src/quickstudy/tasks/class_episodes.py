@@ -84,8 +84,8 @@ def draw_classes(key: PRNGKeyArray, ids: range, way: int, shuffle_labels: bool) 
 def class_episode(inputs: Float[Array, "way examples ..."], classes: Int[Array, " way"], shot: int) -> EpisodeTask:
     """Make an episode of drawn examples: the first `shot` of each class are its support, the others its queries."""
     way, examples = inputs.shape[:2]
-    flat = lambda x: x.reshape(-1, *inputs.shape[2:])  # noqa: E731
-    labels = lambda n: jnp.repeat(jnp.arange(way, dtype=jnp.int32), n)  # noqa: E731
+    flat = lambda x: x.reshape(-1, *inputs.shape[2:])
+    labels = lambda n: jnp.repeat(jnp.arange(way, dtype=jnp.int32), n)
     return EpisodeTask(
         flat(inputs[:, :shot]),
         labels(shot),

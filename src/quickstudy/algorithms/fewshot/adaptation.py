@@ -11,11 +11,12 @@ from quickstudy.outer import Adapt, Metrics
 from quickstudy.tasks.episode import EpisodeTask, EpisodeView, prediction_loss, prediction_score
 
 Learner = TypeVar("Learner", bound=AbstractLearner)
+Model = TypeVar("Model", bound=eqx.Module)
 
 
 def predict(model: eqx.Module, x: Num[Array, "n ..."]) -> Float[Array, "n outputs"]:
     """Apply a one-example network to every example."""
-    return jax.vmap(model)(x)  # type: ignore[arg-type]
+    return jax.vmap(model)(x)  # type: ignore
 
 
 def support_loss(model: eqx.Module, view: EpisodeView) -> Float[Array, ""]:
@@ -23,7 +24,7 @@ def support_loss(model: eqx.Module, view: EpisodeView) -> Float[Array, ""]:
     return prediction_loss(predict(model, view.support_x), view.support_y)
 
 
-def step_against(model: eqx.Module, gradient: PyTree, rate: float | Array | PyTree) -> eqx.Module:
+def step_against(model: Model, gradient: PyTree, rate: float | Array | PyTree) -> Model:
     """One step of gradient descent, phi <- phi - rate * gradient, with one rate for all or a tree of rates like the model's."""
     if isinstance(rate, float | jax.Array):
         # The inner rate belongs to the method, not to the slow weights, also when a sweep makes it an array.

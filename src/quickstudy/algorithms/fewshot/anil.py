@@ -90,7 +90,9 @@ def program(config: Config, tasks: AbstractTaskDistribution) -> Program:
 
 PRESETS = {
     "sinusoid": Preset(Config(), lambda: Sinusoid(shot=10), 20_000, 11, "about 1 squared error after one step, 15 s"),
-    "sinusoid-biases": Preset(Config(part="biases"), lambda: Sinusoid(shot=10), 20_000, 11, "about 1 squared error after one step, 15 s"),
+    "sinusoid-biases": Preset(
+        Config(part="biases"), lambda: Sinusoid(shot=10), 20_000, 11, "about 1 squared error after one step, 15 s"
+    ),
     "smoke": Preset(Config(tasks_per_step=4), lambda: Sinusoid(shot=5), 20, 3, "a few seconds: it runs"),
 }
 
@@ -98,7 +100,8 @@ PRESETS = {
 def measure_parts(scale: Scale, seed: int) -> Measurements:
     """The error after one step on 10 points, before and after, when all weights, the biases or the head adapt."""
     steps = {"smoke": 1_000, "laptop": 20_000, "full": 60_000}[scale]
-    tasks, measured = Sinusoid(shot=10), {}
+    tasks = Sinusoid(shot=10)
+    measured: dict[str, float] = {}
     for part in get_args(Part):
         curve = errors(train(program(Config(part=part), tasks), steps=steps, seed=seed), tasks, seed, steps=1)
         measured |= {f"{part}: no step": float(curve[0]), f"{part}: step 1": float(curve[1])}

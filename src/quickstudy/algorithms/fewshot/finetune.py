@@ -69,7 +69,7 @@ def learner(config: Config, tasks: AbstractTaskDistribution, key: PRNGKeyArray) 
     return FineTuner(model, config.inner_learning_rate, classification)
 
 
-def joint_loss(learner: AbstractLearner, task: EpisodeTask, key: PRNGKeyArray) -> tuple[Float[Array, ""], Metrics]:
+def joint_loss(learner: FineTuner, task: EpisodeTask, key: PRNGKeyArray) -> tuple[Float[Array, ""], Metrics]:
     """The loss of the unadapted network over all of a task's examples; labels become class ids."""
     x = jnp.concatenate([task.support_x, task.query_x])
     y = jnp.concatenate([task.support_y, task.query_y])
@@ -90,7 +90,9 @@ def program(config: Config, tasks: AbstractTaskDistribution) -> Program:
 
 
 PRESETS = {
-    "sinusoid": Preset(Config(), lambda: Sinusoid(shot=10), 20_000, 11, "about 2.5 squared error after one step: it must be beaten, 15 s"),
+    "sinusoid": Preset(
+        Config(), lambda: Sinusoid(shot=10), 20_000, 11, "about 2.5 squared error after one step: it must be beaten, 15 s"
+    ),
     "smoke": Preset(Config(tasks_per_step=4), lambda: Sinusoid(shot=5), 20, 3, "a few seconds: it runs"),
 }
 

@@ -1,7 +1,7 @@
 """First-order MAML: MAML that forgets how the adapted weights depend on the initial ones.
 
-Slow: the initial weights theta. Fast: the adapted weights phi. One outer step: adapt to each task of a batch, then move theta along the
-query gradient *taken at phi*, as if d phi / d theta were the identity: no second derivatives, less time and memory.
+Slow: the initial weights theta. Fast: the adapted weights phi. One outer step: adapt to each task of a batch, then move theta along
+the query gradient *taken at phi*, as if d phi / d theta were the identity: no second derivatives, less time and memory.
 
     phi = theta - alpha grad L(theta, support)   (repeated),      theta <- theta - beta * mean over tasks of grad L(phi, query)
 
@@ -16,7 +16,7 @@ from jaxtyping import PRNGKeyArray
 from quickstudy.algorithms.fewshot import maml
 from quickstudy.algorithms.fewshot.measuring import held_out, update_memory
 from quickstudy.claims import Claim, Expectation, Measurements, Scale
-from quickstudy.core import AbstractTaskDistribution
+from quickstudy.core import AbstractTaskDistribution, Split
 from quickstudy.outer import Preset, Program, train
 from quickstudy.tasks.omniglot import Omniglot
 from quickstudy.tasks.sinusoid import Sinusoid
@@ -54,7 +54,8 @@ def measure_omniglot(scale: Scale, seed: int) -> Measurements:
         trained = train(method, steps=steps, seed=seed)
         measured[f"{name}: training CPU-seconds"] = time.process_time() - began
         measured[f"{name}: memory of an update (MB)"] = update_memory(method) / 1e6
-        for split in ("test",) if scale == "smoke" else ("train", "test"):
+        splits: tuple[Split, ...] = ("test",) if scale == "smoke" else ("train", "test")
+        for split in splits:
             report = held_out(trained, test, seed, ticks=preset.ticks, n_tasks=n_tasks, split=split)
             measured[f"{name}: {split} accuracy"] = float(report.curve.mean[-1])
     return measured
@@ -66,7 +67,9 @@ CLAIMS = (
         statement="On Omniglot first-order MAML is within one point of MAML's accuracy at less time and memory; MAML reaches 95 %.",
         source="Finn et al. 2017, section 5.2 (mini-ImageNet); Rajeswaran et al. 2019, table 2 (Omniglot)",
         reported="5-way 1-shot Omniglot: MAML 98.7 +- 0.4 %, FOMAML 98.3 +- 0.5 %, with 64 filters and 60,000 outer steps",
-        not_answered="whether first order suffices where the inner loss curves strongly, as in meta-imitation; and how 20-way differs.",
+        not_answered=(
+            "whether first order suffices where the inner loss curves strongly, as in meta-imitation; and how 20-way differs."
+        ),
         measure=measure_omniglot,
         expected=(
             Expectation("MAML: test accuracy", ">", 0.95),

@@ -1,14 +1,14 @@
 """Implicit MAML: adapt as long as you like, and differentiate only where the adaptation ended.
 
-Slow: the initial weights theta. Fast: the adapted weights phi, kept near theta by a proximal term. One outer step: adapt to each task of
-a batch by many gradient steps, then move theta along the derivative of the *optimum*, whatever path led there: a linear system with the
-inner Hessian H, solved by conjugate gradients. Memory does not grow with the number of inner steps.
+Slow: the initial weights theta. Fast: the adapted weights phi, kept near theta by a proximal term. One outer step: adapt to each task
+of a batch by many gradient steps, then move theta along the derivative of the *optimum*, whatever path led there: a linear system
+with the inner Hessian H, solved by conjugate gradients. Memory does not grow with the number of inner steps.
 
     phi = argmin L(phi, support) + lambda / 2 |phi - theta|^2,      d phi / d theta = (I + H / lambda)^-1
 
 Source: Rajeswaran, Finn, Kakade and Levine 2019, "Meta-Learning with Implicit Gradients".
-Limit, seen on validation waves: the outer gradient does not know how many inner steps there are. After some 2,500 outer steps theta sits
-where the inner loss is so sharp that 16 steps no longer reach an optimum; the gradient is then wrong and the error climbs again.
+Limit, seen on validation waves: the outer gradient does not know how many inner steps there are. After some 2,500 outer steps theta
+sits where the inner loss is so sharp that 16 steps no longer reach an optimum; the gradient is then wrong and the error climbs again.
 Builds on: MAML, FOMAML (no conjugate-gradient steps). Led to: implicit differentiation of any inner solver.
 """
 
@@ -36,7 +36,9 @@ from quickstudy.tasks.sinusoid import Sinusoid
 def proximal_gradient(model: eqx.Module, anchor: eqx.Module, view: EpisodeView, strength: float) -> eqx.Module:
     """The gradient of the inner problem: support loss plus strength / 2 times the squared distance from the anchor."""
     gradient = eqx.filter_grad(support_loss)(model, view)
-    return jax.tree.map(lambda g, m, a: g + strength * (m - a), gradient, *(eqx.filter(t, eqx.is_inexact_array) for t in (model, anchor)))
+    return jax.tree.map(
+        lambda g, m, a: g + strength * (m - a), gradient, *(eqx.filter(t, eqx.is_inexact_array) for t in (model, anchor))
+    )
 
 
 class IMAML(AbstractLearner):
@@ -104,7 +106,9 @@ def program(config: Config, tasks: AbstractTaskDistribution) -> Program:
 
 PRESETS = {
     "sinusoid": Preset(Config(), lambda: Sinusoid(shot=10), 2_000, 17, "about 0.4 squared error after 16 steps, 20 s"),
-    "smoke": Preset(Config(tasks_per_step=4, inner_steps=2, conjugate_steps=1), lambda: Sinusoid(shot=5), 20, 3, "a few seconds: it runs"),
+    "smoke": Preset(
+        Config(tasks_per_step=4, inner_steps=2, conjugate_steps=1), lambda: Sinusoid(shot=5), 20, 3, "a few seconds: it runs"
+    ),
 }
 
 
@@ -117,7 +121,9 @@ def gradient_errors(learner: IMAML, tasks: AbstractTaskDistribution, key: PRNGKe
         return jax.flatten_util.ravel_pytree(eqx.filter_jit(mean_over_tasks)(loss, learner, drawn, key, "vmap")[0])[0]
 
     solved = gradient(100)
-    return {f"gradient error, {s} CG steps": float(jnp.linalg.norm(gradient(s) - solved) / jnp.linalg.norm(solved)) for s in (0, 2, 5, 10)}
+    return {
+        f"gradient error, {s} CG steps": float(jnp.linalg.norm(gradient(s) - solved) / jnp.linalg.norm(solved)) for s in (0, 2, 5, 10)
+    }
 
 
 def memory_growth(make: Callable[[int], Program], few: int, many: int) -> float:
@@ -151,10 +157,15 @@ def measure_sine(scale: Scale, seed: int) -> Measurements:
 CLAIMS = (
     Claim(
         id="imaml-sine",
-        statement="iMAML's memory is flat in inner steps where MAML's grows, its gradient improves with CG steps, and it beats fine-tuning.",
+        statement=(
+            "iMAML's memory is flat in inner steps where MAML's grows, its gradient improves with CG steps, and it beats fine-tuning."
+        ),
         source="Rajeswaran et al. 2019, sections 3 and 4",
         reported="figures: memory flat against linear growth; Omniglot 5-way 1-shot 99.50 +- 0.26 % (Hessian-free)",
-        not_answered="longer meta-training, which our inner solver does not survive (see the file); accuracy on images at the paper's scale; the paper's own curves are of a synthetic regression and Omniglot.",
+        not_answered=(
+            "longer meta-training, which our inner solver does not survive (see the file); accuracy on images at the "
+            "paper's scale; the paper's own curves are of a synthetic regression and Omniglot."
+        ),
         measure=measure_sine,
         expected=(
             Expectation("iMAML: memory growth from 4 to 64 inner steps", "<", 1.1),

@@ -21,7 +21,7 @@ from quickstudy.algorithms.fewshot import finetune
 from quickstudy.algorithms.fewshot.adaptation import adapt_by_living, predict, query_loss, step_against, support_loss
 from quickstudy.algorithms.fewshot.measuring import errors, lowest_error
 from quickstudy.claims import Claim, Expectation, Measurements, Scale
-from quickstudy.core import AbstractLearner, AbstractTaskDistribution
+from quickstudy.core import AbstractLearner, AbstractTaskDistribution, Split
 from quickstudy.nn.networks import Kind, network
 from quickstudy.outer import Gradient, Preset, Program, descend, train
 from quickstudy.tasks.episode import EpisodeView, episode_shapes
@@ -84,7 +84,9 @@ PRESETS = {
     "sinusoid": Preset(Config(), lambda: Sinusoid(shot=10), 20_000, 11, "about 0.4 squared error after one step, 15 s"),
     "omniglot": Preset(_OMNIGLOT, lambda: Omniglot(way=5, shot=1, query=1), 3_000, 4, "95 to 96 % on new characters, 5 min"),
     # Finn et al. 2017, appendix A.1: 60,000 steps, rate 0.4, one step in training, three at test time; 98.7 % there.
-    "omniglot-full": Preset(_OMNIGLOT_FULL, lambda: Omniglot(way=5, shot=1, query=1), 60_000, 4, "98.7 % in the paper; an accelerator"),
+    "omniglot-full": Preset(
+        _OMNIGLOT_FULL, lambda: Omniglot(way=5, shot=1, query=1), 60_000, 4, "98.7 % in the paper; an accelerator"
+    ),
     "smoke": Preset(Config(tasks_per_step=4), lambda: Sinusoid(shot=5), 20, 3, "a few seconds: it runs"),
 }
 
@@ -107,7 +109,8 @@ def measure_sinusoid(scale: Scale, seed: int) -> Measurements:
             measured[f"fine-tuning, {shot}-shot, step {step}"] = errors(rivals[rate], tasks, seed, steps=10)[step]
             measured[f"fine-tuning's tuned rate, {shot}-shot, step {step}"] = rate
         if scale != "smoke":
-            for split, name in (("train", "training waves"), ("out-of-range", "out of range")):
+            elsewhere: dict[str, Split] = {"training waves": "train", "out of range": "out-of-range"}
+            for name, split in elsewhere.items():
                 measured[f"MAML, {shot}-shot, step 1, {name}"] = errors(ours, tasks, seed, steps=1, split=split)[1]
     return {name: float(value) for name, value in measured.items()}
 

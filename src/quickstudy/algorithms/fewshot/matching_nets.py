@@ -1,7 +1,7 @@
 """Matching networks: answer a query with the labels of the support examples it attends to.
 
-Slow: the embedding network (and, with full context, an LSTM that reads the support set). Fast: the embedded support set with its labels.
-One outer step: the cross-entropy of the queries' classes. Nothing is learned by gradient at test time.
+Slow: the embedding network (and, with full context, an LSTM that reads the support set). Fast: the embedded support set with its
+labels. One outer step: the cross-entropy of the queries' classes. Nothing is learned by gradient at test time.
 
     p(y | x) = sum over support of a(x, x_i) [y = y_i],      a = softmax over i of sharpness * cosine(f(x), g(x_i))
 
@@ -20,8 +20,8 @@ import optax
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from quickstudy.algorithms.fewshot.adaptation import predict
-from quickstudy.algorithms.fewshot.protonet import ProtoNet, episode_loss
 from quickstudy.algorithms.fewshot.measuring import held_out
+from quickstudy.algorithms.fewshot.protonet import ProtoNet, episode_loss
 from quickstudy.claims import Claim, Expectation, Measurements, Scale
 from quickstudy.core import AbstractLearner, AbstractTaskDistribution
 from quickstudy.nn.networks import Kind, network
@@ -112,7 +112,11 @@ def program(config: Config, tasks: AbstractTaskDistribution) -> Program:
 
 PRESETS = {
     "omniglot": Preset(
-        Config(width=32, learning_rate=0.004, halve_every=200), lambda: Omniglot(way=20, shot=1, query=5), 800, 1, "5-way 1-shot 95 %, 2 min"
+        Config(width=32, learning_rate=0.004, halve_every=200),
+        lambda: Omniglot(way=20, shot=1, query=5),
+        800,
+        1,
+        "5-way 1-shot 95 %, 2 min",
     ),
     "omniglot-full": Preset(Config(), lambda: Omniglot(way=20, shot=1, query=5), 20_000, 1, "98.1 % in the paper; an accelerator"),
     "smoke": Preset(
@@ -146,7 +150,7 @@ def measure_omniglot(scale: Scale, seed: int) -> Measurements:
     def embedding(key: PRNGKeyArray) -> ProtoNet:
         return ProtoNet(network(config.network, (28, 28), config.width, None, key=key))
 
-    metric = lambda loss: descend(loss, tasks, optimizer, learner=embedding, tasks_per_step=config.tasks_per_step)  # noqa: E731
+    metric = lambda loss: descend(loss, tasks, optimizer, learner=embedding, tasks_per_step=config.tasks_per_step)
     arms = {
         "matching": train(program(config, tasks), steps=steps, seed=seed),
         "Siamese": train(metric(pair_loss), steps=steps, seed=seed),

@@ -39,4 +39,4 @@ def update_memory(program: Program) -> int:
     def update(arrays, key):
         return eqx.filter(program.update(eqx.combine(arrays, rest), key), eqx.is_array)
 
-    return int(jax.jit(update).lower(arrays, jr.key(0)).compile().memory_analysis().temp_size_in_bytes)
+    return int(jax.jit(update).lower(arrays, jr.key(0)).compile().memory_analysis().temp_size_in_bytes)  # type: ignore

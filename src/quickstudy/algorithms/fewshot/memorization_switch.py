@@ -36,6 +36,7 @@ def swap_effect(learner: AbstractLearner, tasks: AbstractTaskDistribution, key: 
             life = learner.observe(life, task.view(), None, None, key)
         return jnp.argmax(learner.respond(life, task.view(), key), axis=-1)
 
+    assert isinstance(drawn, EpisodeTask)
     others = jax.tree.map(lambda leaf: jnp.roll(leaf, 1, axis=0), (drawn.support_x, drawn.support_y))
     swapped = eqx.tree_at(lambda t: (t.support_x, t.support_y), drawn, others)
     compare = eqx.filter_jit(jax.vmap(lambda a, b: jnp.mean(labels(a) != labels(b), dtype=jnp.float32)))
@@ -69,7 +70,9 @@ PRESETS: dict[str, None] = {}
 CLAIMS = (
     Claim(
         id="memorization-switch",
-        statement="With fixed labels MAML memorises the training classes and fails on new ones; shuffled labels cure it; ProtoNet is immune.",
+        statement=(
+            "With fixed labels MAML memorises the training classes and fails on new ones; shuffled labels cure it; ProtoNet is immune."
+        ),
         source="Yin et al. 2020, section 6",
         reported="recalled, not verified here: 20-way 1-shot Omniglot with fixed labels, MAML 7.8 %, meta-regularised MAML 83.3 %",
         not_answered="whether regularisation cures what shuffling cures, for tasks that cannot be shuffled.",

@@ -104,7 +104,9 @@ def measure_one_step(scale: Scale, seed: int) -> Measurements:
 CLAIMS = (
     Claim(
         id="meta-sgd",
-        statement="One step of Meta-SGD fits a sine better than one step of MAML with a tuned rate; biases learn larger rates than weights.",
+        statement=(
+            "One step of Meta-SGD fits a sine better than one step of MAML with a tuned rate; biases learn larger rates than weights."
+        ),
         source="Li et al. 2017, section 4.1",
         reported="errors recalled, not verified here: 10-shot, Meta-SGD 0.53 against MAML 0.85; 60,000 outer steps",
         not_answered="whether the advantage survives when MAML may take several steps.",

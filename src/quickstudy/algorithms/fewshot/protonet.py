@@ -1,7 +1,8 @@
 """Prototypical networks: embed, average each class, and answer with the nearest average.
 
-Slow: the embedding network. Fast: one prototype per class, the mean of its embedded support examples. One outer step: the cross-entropy
-of the queries' classes, whose logits are minus squared distances to the prototypes. Nothing is learned by gradient at test time.
+Slow: the embedding network. Fast: one prototype per class, the mean of its embedded support examples. One outer step: the cross-
+entropy of the queries' classes, whose logits are minus squared distances to the prototypes. Nothing is learned by gradient at test
+time.
 
     c_k = mean of f(x) over support examples of class k,      p(y = k | x) = softmax over k of -|f(x) - c_k|^2
 
@@ -86,10 +87,16 @@ def program(config: Config, tasks: AbstractTaskDistribution) -> Program:
 
 PRESETS = {
     "omniglot": Preset(
-        Config(width=32, learning_rate=0.004, halve_every=250), lambda: Omniglot(way=60, shot=1, query=5), 1_000, 1, "5-way 1-shot 97.5 %, 5 min"
+        Config(width=32, learning_rate=0.004, halve_every=250),
+        lambda: Omniglot(way=60, shot=1, query=5),
+        1_000,
+        1,
+        "5-way 1-shot 97.5 %, 5 min",
     ),
     # Snell et al. 2017: 60-way, 5 queries a class, rate halved every 2,000 episodes; 98.8 and 96.0 % there.
-    "omniglot-full": Preset(Config(), lambda: Omniglot(way=60, shot=1, query=5), 20_000, 1, "98.8 and 96.0 % in the paper; an accelerator"),
+    "omniglot-full": Preset(
+        Config(), lambda: Omniglot(way=60, shot=1, query=5), 20_000, 1, "98.8 and 96.0 % in the paper; an accelerator"
+    ),
     "glyphs": Preset(
         Config("conv4-stride", 64, learning_rate=0.003, halve_every=150),
         lambda: Glyphs(way=60, shot=1, query=2),
@@ -123,7 +130,9 @@ CLAIMS = (
         statement="Prototypical networks reach 97 % at 5-way and 92 % at 20-way 1-shot on new Omniglot characters within minutes.",
         source="Snell et al. 2017, table 1",
         reported="98.8 % and 96.0 % (5- and 20-way 1-shot), 99.7 % and 98.9 % (5-shot), until convergence on a GPU",
-        not_answered="the harder original split and alphabets; our embedding normalises each image by itself, the paper's whole batches.",
+        not_answered=(
+            "the harder original split and alphabets; our embedding normalises each image by itself, the paper's whole batches."
+        ),
         measure=measure_omniglot,
         expected=(
             Expectation("ProtoNet, 5-way 1-shot", ">", 0.97),

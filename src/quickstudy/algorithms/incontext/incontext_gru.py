@@ -19,7 +19,7 @@ import optax
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from quickstudy.claims import Claim, Expectation, Measurements, Scale
-from quickstudy.core import AbstractLearner, AbstractTaskDistribution
+from quickstudy.core import AbstractLearner, AbstractTaskDistribution, Split
 from quickstudy.evaluation import evaluate
 from quickstudy.nn.mlp import MLP
 from quickstudy.outer import Preset, Program, train, truncate
@@ -77,7 +77,9 @@ def program(config: Config, tasks: AbstractTaskDistribution) -> Program:
 
 
 PRESETS = {
-    "sinusoid": Preset(Config(), lambda: Stream(Sinusoid(shot=10, query=10)), 4_000, 20, "about 0.1 squared error at the 20th point, 60 s"),
+    "sinusoid": Preset(
+        Config(), lambda: Stream(Sinusoid(shot=10, query=10)), 4_000, 20, "about 0.1 squared error at the 20th point, 60 s"
+    ),
     "smoke": Preset(Config(width=8, tasks_per_step=4, ticks=4), lambda: Stream(Sinusoid(shot=2, query=2)), 20, 4, "it runs"),
 }
 
@@ -87,8 +89,9 @@ def measure_stream(scale: Scale, seed: int) -> Measurements:
     steps = {"smoke": 300, "laptop": 4_000, "full": 40_000}[scale]
     tasks = PRESETS["sinusoid"].tasks()
     ours = train(program(Config(), tasks), steps=steps, seed=seed)
-    measured = {}
-    for split in ("test", "out-of-range"):
+    measured: dict[str, float] = {}
+    splits: tuple[Split, ...] = ("test", "out-of-range")
+    for split in splits:
         report = evaluate(ours, tasks, split=split, n_tasks=1_000, steps=20, key=jr.fold_in(jr.key(seed), 1))
         measured |= {f"{split}: point {n}": -float(report.curve.mean[n - 1]) for n in (1, 5, 10, 20)}
     return measured
@@ -97,7 +100,9 @@ def measure_stream(scale: Scale, seed: int) -> Measurements:
 CLAIMS = (
     Claim(
         id="incontext-gru",
-        statement="Without changing a weight, a recurrent network learns a new wave in context: 20 points cut the first error tenfold.",
+        statement=(
+            "Without changing a weight, a recurrent network learns a new wave in context: 20 points cut the first error tenfold."
+        ),
         source="Hochreiter et al. 2001 (quadratic functions, LSTM)",
         reported="quadratic functions learned in about 30 examples",
         not_answered="where it stands against transformers and exact Bayes, and lives longer than those it was trained on.",
