@@ -81,7 +81,7 @@ def check_distribution(
 
 
 def check_learner(learner: AbstractLearner, tasks: AbstractTaskDistribution, key: PRNGKeyArray, *, steps: int = 3) -> None:
-    """A learner's life is the same compiled and eager, batched and alone, scanned and ticked by hand; its fast state keeps its shape."""
+    """A life is the same compiled and eager, batched and alone, scanned and ticked by hand; the fast state keeps its shape."""
     batch = sample_tasks(tasks, key, "train", 2)
     keys = jr.split(key, 2)
     one = jax.tree.map(lambda leaf: leaf[0], batch)

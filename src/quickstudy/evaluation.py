@@ -74,12 +74,12 @@ def evaluate(
     steps: int,
     key: PRNGKeyArray,
     references: Mapping[str, AbstractLearner] | None = None,
-    batch_size: int = 50,
+    batch_size: int | None = None,
 ) -> Report:
     """Let a learner live `steps` ticks in each of `n_tasks` held-out tasks and report its adaptation curve.
 
-    The reference learners live in the same tasks. Tasks run `batch_size` at a time. The default split is "test": training
-    tasks are looked at only on request. Raises `ValueError` for an unknown split or a non-positive count.
+    The reference learners live in the same tasks. Tasks run `batch_size` at a time, by default as many as hold 100,000 numbers, which
+    bounds the memory. The default split is "test": training tasks are looked at only on request. Raises `ValueError` for an unknown split or a non-positive count.
 
     >>> import jax
     >>> from quickstudy.algorithms.fewshot import maml
@@ -90,6 +90,7 @@ def evaluate(
     """
     if split not in SPLITS:
         raise ValueError(f"split must be one of {', '.join(SPLITS)}, not {split!r}")
+    batch_size = _fitting_batch(tasks, split) if batch_size is None else batch_size
     for name, count in (("n_tasks", n_tasks), ("steps", steps), ("batch_size", batch_size)):
         if count < 1:
             raise ValueError(f"{name} must be at least 1, not {count}")
@@ -99,6 +100,11 @@ def evaluate(
     scores = run(learner)
     others = {name: summarise(run(other)) for name, other in (references or {}).items()}
     return Report(split, n_tasks, steps, summarise(scores), scores[:, -1], others, time.perf_counter() - began)
+
+
+def _fitting_batch(tasks: AbstractTaskDistribution, split: Split) -> int:
+    shapes = jax.tree.leaves(jax.eval_shape(lambda key: tasks.sample(key, split), jr.key(0)))
+    return max(1, 100_000 // sum(leaf.size for leaf in shapes))
 
 
 # At module level, so that learners and tasks of one shape are compiled once for the whole process.

@@ -17,8 +17,8 @@ Kind = Literal["mlp", "conv4", "conv4-stride"]
 def network(kind: Kind, example_shape: tuple[int, ...], width: int, outputs: int | None, *, key: PRNGKeyArray) -> eqx.Module:
     """A network from one example to `outputs` numbers (to `width` or more features if `outputs` is None).
 
-    "mlp" has two hidden layers of `width` units (the second is the features); "conv4" four pooled blocks of `width` channels and "conv4-stride" four strided
-    ones, both for square images. Raises `ValueError` if the kind is unknown or does not fit the examples.
+    "mlp" has two hidden layers of `width` units (the second is the features); "conv4" four pooled blocks of `width` channels and
+    "conv4-stride" four strided ones, both for square images. Raises `ValueError` if the kind is unknown or does not fit the examples.
     """
     if kind == "mlp":
         inputs = 1
