@@ -53,6 +53,7 @@ CLAIMS = {
     "cnp-regression": "quickstudy.algorithms.fewshot.cnp",
     "incontext-gru": "quickstudy.algorithms.incontext.incontext_gru",
     "lstm-optimizer": "quickstudy.algorithms.optimizers.lstm_optimizer",
+    "lstm-optimizer-digits": "quickstudy.algorithms.optimizers.lstm_optimizer",
 }
 
 FAMILIES = {

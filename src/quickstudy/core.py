@@ -20,7 +20,7 @@ Five kinds of task share this interface; they are shapes of view, response and f
 import abc
 import enum
 from collections.abc import Callable
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, TypeAlias
 
 import equinox as eqx
 import jax
@@ -29,12 +29,12 @@ import jax.random as jr
 from jaxtyping import Array, Float, Int, PRNGKeyArray, PyTree, Shaped
 
 # Trees of arrays whose shapes belong to the kind of task; the names say what each is for.
-World = Any
-View = Any
-Response = Any
-Feedback = Any
-Fast = Any
-Records = Any
+World: TypeAlias = Any
+View: TypeAlias = Any
+Response: TypeAlias = Any
+Feedback: TypeAlias = Any
+Fast: TypeAlias = Any
+Records: TypeAlias = Any
 
 Split = Literal["train", "valid", "test", "out-of-range"]
 SPLITS: tuple[Split, ...] = ("train", "valid", "test", "out-of-range")

@@ -79,7 +79,8 @@ def evaluate(
     """Let a learner live `steps` ticks in each of `n_tasks` held-out tasks and report its adaptation curve.
 
     The reference learners live in the same tasks. Tasks run `batch_size` at a time, by default as many as hold 100,000 numbers, which
-    bounds the memory. The default split is "test": training tasks are looked at only on request. Raises `ValueError` for an unknown split or a non-positive count.
+    bounds the memory. The default split is "test": training tasks are looked at only on request. Raises `ValueError` for an unknown
+    split or a non-positive count.
 
     >>> import jax
     >>> from quickstudy.algorithms.fewshot import maml
