@@ -60,10 +60,10 @@ def test_a_claim_holds_if_all_its_expectations_do_and_fails_if_any_does(bounds, 
 
 
 def test_the_interval_covers_the_mean_as_often_as_it_says():
-    samples = np.random.default_rng(1).normal(3.0, 2.0, (300, 60))
+    samples = np.random.default_rng(1).normal(3.0, 2.0, (200, 40))
     covered = [low <= 3.0 <= high for low, high in map(bootstrap_interval, samples)]
-    # Of 300, 95 % with a deviation of 1.3 points; the percentile interval of 60 values is a little too narrow.
-    assert 0.90 <= np.mean(covered) <= 0.985
+    # Of 200, 95 % with a deviation of 1.5 points; the percentile interval of 40 values is a little too narrow.
+    assert 0.89 <= np.mean(covered) <= 0.99
 
 
 def test_more_data_and_less_confidence_give_narrower_intervals():

@@ -1,0 +1,144 @@
+"""The demonstration refuses bad folders before it trains, and writes one page that needs nothing else."""
+
+import re
+
+import numpy as np
+import pytest
+from PIL import Image, ImageDraw
+
+from quickstudy import demo
+from quickstudy.algorithms.fewshot import protonet
+from quickstudy.outer import Preset
+from quickstudy.tasks import Glyphs
+
+
+@pytest.fixture
+def tiny(monkeypatch):
+    """The whole demonstration, but hardly any training and few episodes."""
+    preset = Preset(protonet.Config("mlp", 8), lambda: Glyphs(way=3, shot=1, query=1), 3, 1, "")
+    monkeypatch.setitem(protonet.PRESETS, "glyphs", preset)
+    monkeypatch.setattr(demo, "EPISODES", 4)
+
+
+@pytest.fixture
+def untrained(monkeypatch):
+    """Fails as soon as training begins."""
+    monkeypatch.setattr(demo, "meta_train", lambda say: pytest.fail("it trained before it had looked at the material"))
+
+
+def draw_pictures(folder, name, count):
+    """Bars of one direction per class, at random places."""
+    (folder / name).mkdir(parents=True)
+    places = np.random.default_rng(len(name)).integers(4, 18, count)
+    for number, place in enumerate(places.tolist()):
+        picture = Image.new("L", (28, 28), 255)
+        box = (place, 3, place + 4, 24) if name.startswith("up") else (3, place, 24, place + 4)
+        ImageDraw.Draw(picture).rectangle(box, fill=0)
+        picture.save(folder / name / f"{number}.png")
+
+
+def make_missing(folder):
+    pass
+
+
+def make_empty(folder):
+    folder.mkdir()
+
+
+def make_one_class(folder):
+    draw_pictures(folder, "up", 6)
+
+
+def make_too_few(folder):
+    draw_pictures(folder, "up", 6)
+    draw_pictures(folder, "flat", 5)
+
+
+def make_unreadable(folder):
+    draw_pictures(folder, "up", 6)
+    draw_pictures(folder, "flat", 6)
+    (folder / "flat" / "notes.png").write_text("no picture")
+
+
+def make_empty_class(folder):
+    draw_pictures(folder, "up", 6)
+    (folder / "flat").mkdir()
+
+
+@pytest.mark.parametrize(
+    ("make", "error", "words"),
+    [
+        (make_missing, NotADirectoryError, "must be a folder with one sub-folder of pictures per class, not"),
+        (make_empty, ValueError, "has no sub-folders"),
+        (make_one_class, ValueError, "must hold at least two classes"),
+        (make_too_few, ValueError, "every class of images must have at least 6 pictures, but the smallest has 5"),
+        (make_unreadable, ValueError, r"notes\.png' cannot be read as a picture"),
+        (make_empty_class, ValueError, "flat' is empty"),
+    ],
+    ids=["missing", "empty", "one class", "too few", "unreadable", "empty class"],
+)
+def test_a_folder_that_cannot_be_used_is_refused_in_one_sentence_before_training(make, error, words, tmp_path, untrained):
+    make(tmp_path / "pictures")
+    with pytest.raises(error, match=words) as caught:
+        demo.main(str(tmp_path / "pictures"), str(tmp_path / "out"), say=lambda line: None)
+    assert "\n" not in str(caught.value)
+    assert not (tmp_path / "out" / "index.html").exists()
+
+
+def test_a_report_that_cannot_be_written_is_refused_before_training(tmp_path, untrained):
+    (tmp_path / "file").write_text("in the way")
+    with pytest.raises(OSError, match="file"):
+        demo.main(out=str(tmp_path / "file" / "out"), say=lambda line: None)
+
+
+def shown(text):
+    """The lines of the table: learner, shots and accuracy in percent."""
+    return [(name.strip(), int(shot), float(accuracy)) for name, shot, accuracy in re.findall(r"^(.+?)\s+(\d+)\s+([\d.]+) %", text, re.M)]
+
+
+def require_self_contained(page):
+    assert not re.search(r"""(?:src|href|data)\s*=\s*["']?\s*(?:https?:)?//|url\(\s*["']?(?:https?:)?//|@import|<link|<script[^>]+src""", page)
+    assert all(name in page for name in (demo.LEARNED, demo.NEIGHBOUR, demo.LOGISTIC))
+
+
+def test_the_digits_give_a_table_and_a_page(tmp_path, tiny):
+    said = []
+    assert demo.main(out=str(tmp_path), say=said.append) == 0
+    rows = shown("\n".join(said))
+    names = (demo.LEARNED, demo.NEIGHBOUR, demo.LOGISTIC)
+    assert [(name, shot) for name, shot, _ in rows] == [(name, shot) for shot in demo.SHOTS for name in names]
+    accuracy = {(name, shot): value for name, shot, value in rows}
+    # Chance is 10 %; pixels are far above it, and better with ten examples of each digit than with one.
+    for name in names[1:]:
+        assert 30 < accuracy[name, 1] < accuracy[name, 10]
+    page = (tmp_path / "index.html").read_text(encoding="utf-8")
+    require_self_contained(page)
+    assert [path.name for path in tmp_path.iterdir()] == ["index.html"]
+    assert f"{accuracy[demo.NEIGHBOUR, 1]:.1f} %" in page
+
+
+def test_a_folder_of_pictures_gives_as_many_shots_as_it_has_and_its_name_is_shown_as_text(tmp_path, tiny):
+    folder = tmp_path / "a & <b>"
+    draw_pictures(folder, "up", 8)
+    draw_pictures(folder, "flat", 7)
+    said = []
+    assert demo.main(str(folder), str(tmp_path / "out"), say=said.append) == 0
+    rows = shown("\n".join(said))
+    assert {shot for _, shot, _ in rows} == {1, 2}
+    assert dict((name, value) for name, shot, value in rows if shot == 2)[demo.LOGISTIC] > 60
+    page = (tmp_path / "out" / "index.html").read_text(encoding="utf-8")
+    require_self_contained(page)
+    assert "a &amp; &lt;b&gt;" in page and "a & <b>" not in page
+
+
+def test_neighbour_and_regression_answer_what_is_plain():
+    """Queries that are support pictures have their own label."""
+    from quickstudy.tasks.episode import EpisodeTask
+
+    pictures = np.zeros((1, 3, 28, 28), np.float32)
+    for i in range(3):
+        pictures[0, i, 9 * i : 9 * i + 9] = 1
+    labels = np.array([[0, 1, 2]], np.int32)
+    episode = EpisodeTask(pictures, labels, pictures, labels, {}, outputs=3)
+    np.testing.assert_array_equal(demo.answer_by_neighbour(episode), labels)
+    np.testing.assert_array_equal(demo.answer_by_regression(episode), labels)
