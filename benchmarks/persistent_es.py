@@ -1,6 +1,6 @@
 """How fast persistent ES trains a learned optimiser: the MLP optimiser on 10-dimensional quadratics, 16 tasks, windows of 20 steps.
 
-Run `python benchmarks/persistent_es.py`; it prints one JSON object. The measurement runs in a fresh process on one core.
+The measurement runs in a fresh process on one core.
 
 * `inner_steps_per_cpu_second`: optimisation steps per CPU-second, an antithetic pair's two members counted as *one* (16 x 20 steps
   per outer step); `inner_steps_per_cpu_second_both_members` counts both (32 x 20). Everything an outer step does is in the time:
@@ -9,30 +9,23 @@ Run `python benchmarks/persistent_es.py`; it prints one JSON object. The measure
   the import of JAX and quickstudy left out (`import_cpu_seconds`). JAX's persistent compile cache is off.
 """
 
-import json
-import os
-import subprocess
-import sys
 import time
 from typing import Any
 
+from _running import Target, main, spawn_here, use_one_core
+
+NAME = "persistent-es"
+TARGETS = (Target("inner_steps_per_cpu_second", "at least", 300_000), Target("first_update_cpu_seconds", "at most", 4))
 TASKS, WINDOW, OUTER_STEPS, REPEATS = 16, 20, 1_000, 5
-_ONE_CORE = {"OMP_NUM_THREADS": "1", "XLA_FLAGS": "--xla_cpu_multi_thread_eigen=false", "JAX_ENABLE_COMPILATION_CACHE": "false"}
 
 
 def measure() -> dict[str, Any]:
-    """Measure in a fresh process on one core; returns the name, the metrics, the setting, the machine and the versions.
-
-    Raises `subprocess.CalledProcessError` if the measuring process fails.
-    """
-    done = subprocess.run([sys.executable, __file__, "--here"], env=os.environ | _ONE_CORE, capture_output=True, text=True, check=True)
-    return json.loads(done.stdout.splitlines()[-1])
+    return spawn_here(__file__)[0]
 
 
-def measure_here() -> dict[str, Any]:
+def here() -> dict[str, Any]:
     """Measure in this process, which must not have imported JAX yet."""
-    if hasattr(os, "sched_setaffinity"):
-        os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
+    use_one_core()
     start = time.process_time()
     import equinox as eqx
     import jax
@@ -64,7 +57,6 @@ def measure_here() -> dict[str, Any]:
     timings = [measuring.time_call(train, state, jr.key(3)) for _ in range(REPEATS)]
     best = min(timing.cpu_seconds for timing in timings) / OUTER_STEPS
     return {
-        "name": "persistent-es",
         "metrics": {
             "inner_steps_per_cpu_second": TASKS * WINDOW / best,
             "inner_steps_per_cpu_second_both_members": 2 * TASKS * WINDOW / best,
@@ -75,10 +67,8 @@ def measure_here() -> dict[str, Any]:
         "setting": {"tasks": TASKS, "window": WINDOW, "outer_steps": OUTER_STEPS, "repeats": REPEATS, "parameters": 10, "cores": 1},
         "cpu_seconds_of_each_repeat": [timing.cpu_seconds for timing in timings],
         "wall_seconds_of_each_repeat": [timing.wall_seconds for timing in timings],
-        "machine": measuring.machine(),
-        "versions": measuring.versions(),
     }
 
 
 if __name__ == "__main__":
-    print(json.dumps(measure_here() if "--here" in sys.argv else measure()))
+    main(NAME, TARGETS, measure, here)

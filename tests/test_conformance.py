@@ -1,14 +1,20 @@
 """The conformance grid: every method, every task distribution and every claim of the catalogue goes through the public kit."""
 
+import functools
 import importlib
+import math
+import os
+from pathlib import Path
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from quickstudy import catalog
-from quickstudy.check import check_distribution, check_learner, check_program, check_task
-from quickstudy.outer import NonFiniteError, Progress, run
+from quickstudy import catalog, evidence
+from quickstudy.check import check_distribution, check_learner, check_program, check_task, fingerprint
+from quickstudy.core import AbstractLearner
+from quickstudy.tasks import BernoulliBandit, Digits, Glyphs, Omniglot, Quadratics, Sinusoid, SmallNets, Stream, from_arrays
 
 METHODS = sorted(catalog.METHODS)
 KEY = jax.random.key(0)
@@ -20,8 +26,9 @@ def test_learner_conforms(method):
     preset = module.PRESETS["smoke"]
     tasks = preset.tasks()
     learner = module.learner(preset.config, tasks, KEY)
-    check_learner(learner, tasks, KEY, steps=preset.ticks)
-    check_task(tasks.sample(KEY, "train"), learner, KEY, steps=preset.ticks)
+    ticks = min(preset.ticks, 4)
+    check_learner(learner, tasks, KEY, steps=ticks)
+    check_task(tasks.sample(KEY, "train"), learner, KEY, steps=ticks)
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -29,3 +36,102 @@ def test_program_resumes_bit_for_bit(method):
     module = importlib.import_module(catalog.METHODS[method])
     preset = module.PRESETS["smoke"]
     check_program(module.program(preset.config, preset.tasks()))
+
+
+# --- Tasks --------------------------------------------------------------------------------------------------------------------------
+
+
+def real_omniglot():
+    """The real data, where they are: the environment's folder, or one beside the repository."""
+    given = os.environ.get("QUICKSTUDY_OMNIGLOT")
+    beside = Path(__file__).parents[2] / "shared" / "data" / "omniglot"
+    return Path(given) if given else beside if beside.is_dir() else None
+
+
+OMNIGLOT = real_omniglot()
+needs_omniglot = pytest.mark.skipif(OMNIGLOT is None, reason="Omniglot is not here: set QUICKSTUDY_OMNIGLOT to a folder that holds it")
+
+
+class Answer(AbstractLearner):
+    """Gives one answer, whatever it sees."""
+
+    answer: jax.Array
+
+    def begin(self, view, key):
+        return None
+
+    def respond(self, fast, view, key):
+        return self.answer
+
+    def observe(self, fast, view, response, feedback, key):
+        return None
+
+
+def answering(*shape):
+    return lambda task: Answer(jnp.zeros(shape))
+
+
+def staying(task):
+    """The update of an optimiser that never moves."""
+    return Answer(jax.tree.map(jnp.zeros_like, task.initial(KEY)))
+
+
+def class_ids(task):
+    return task.latent["classes"].tolist()
+
+
+def hundredth(value):
+    """Which of an interval's hundred slices a value lies in: the splits of continuous tasks own slices."""
+    return [int(100 * float(value))]
+
+
+def images(task):
+    return [image.tobytes() for image in np.asarray(task.images)]
+
+
+def labelled_arrays():
+    return from_arrays(np.arange(90.0).reshape(45, 2), np.repeat(np.arange(15), 3), way=2, shot=1, query=2, splits=(0.6, 0.2, 0.2))
+
+
+SHOWN = functools.partial(Omniglot, folder=OMNIGLOT, way=3, shot=1, query=1)
+ALL = ("train", "valid", "test")
+# task -> how to make it, what two splits must not share, the splits it has, someone who answers it
+TASKS = {
+    "sinusoid": (Sinusoid, lambda task: hundredth(task.latent["phase"] / math.pi), ALL, answering(10, 1)),
+    "glyphs": (lambda: Glyphs(way=3, shot=1, query=1), class_ids, ALL, answering(3, 3)),
+    "digits": (lambda: Digits(way=3, query=1), class_ids, ("test",), answering(3, 3)),
+    "omniglot": (SHOWN, class_ids, ALL, answering(3, 3)),
+    "from-arrays": (labelled_arrays, class_ids, ALL, answering(4, 2)),
+    "stream": (lambda: Stream(Sinusoid()), lambda task: hundredth(task.latent["phase"] / math.pi), ALL, answering(1)),
+    "bernoulli-bandit": (BernoulliBandit, lambda task: hundredth(task.probabilities[0]), ALL, lambda task: Answer(jnp.int32(0))),
+    "quadratics": (Quadratics, lambda task: hundredth(jax.scipy.stats.norm.cdf(task.target[0])), ALL, staying),
+    "small-nets": (lambda: SmallNets(hidden=(3,), examples=8, batch=4), images, ALL, staying),
+}
+
+
+@pytest.mark.parametrize("name", [pytest.param(name, marks=needs_omniglot if name == "omniglot" else ()) for name in catalog.TASKS])
+def test_tasks_conform(name):
+    make, identity, splits, answer = TASKS[name]
+    tasks = make()
+    check_distribution(tasks, KEY, splits=splits, identity=identity, n=40)
+    task = tasks.sample(KEY, splits[-1])
+    check_task(task, answer(task), KEY)
+    assert fingerprint(task) != fingerprint(tasks.sample(jax.random.key(1), splits[-1]))
+
+
+# --- Claims -------------------------------------------------------------------------------------------------------------------------
+
+# What already shows after a few seconds of training: expectations by their left arm. Others only have to be measured.
+SHOWS = {
+    "maml-sinusoid": {"MAML, 10-shot, step 1"},
+}
+
+
+@pytest.mark.parametrize("name", sorted(SHOWS))
+def test_a_claim_runs_at_smoke_scale_and_shows_what_it_can(name):
+    claim = evidence.claim_of(name)
+    measured = claim.measure("smoke", 0)
+    assert all(math.isfinite(value) for value in measured.values()), measured
+    for expectation in claim.expected:
+        (margin,) = expectation.margins([measured])
+        assert margin >= 0 or expectation.left not in SHOWS[name], str(expectation)

@@ -2,6 +2,8 @@
 
 import re
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from PIL import Image, ImageDraw
@@ -9,7 +11,7 @@ from PIL import Image, ImageDraw
 from quickstudy import demo
 from quickstudy.algorithms.fewshot import protonet
 from quickstudy.outer import Preset
-from quickstudy.tasks import Glyphs
+from quickstudy.tasks import EpisodeTask, Glyphs
 
 
 @pytest.fixture
@@ -133,12 +135,11 @@ def test_a_folder_of_pictures_gives_as_many_shots_as_it_has_and_its_name_is_show
 
 def test_neighbour_and_regression_answer_what_is_plain():
     """Queries that are support pictures have their own label."""
-    from quickstudy.tasks.episode import EpisodeTask
-
     pictures = np.zeros((1, 3, 28, 28), np.float32)
     for i in range(3):
         pictures[0, i, 9 * i : 9 * i + 9] = 1
     labels = np.array([[0, 1, 2]], np.int32)
-    episode = EpisodeTask(pictures, labels, pictures, labels, {}, outputs=3)
+    x, y = jnp.asarray(pictures), jnp.asarray(labels)
+    episode = jax.tree.map(np.asarray, EpisodeTask(x, y, x, y, {}, outputs=3))
     np.testing.assert_array_equal(demo.answer_by_neighbour(episode), labels)
     np.testing.assert_array_equal(demo.answer_by_regression(episode), labels)

@@ -92,7 +92,7 @@ def meta_train(say: Callable[[str], None]) -> tuple[AbstractLearner, Float[np.nd
     program = protonet.program(preset.config, tasks)
     say(f"Meta-training a prototypical network on generated glyphs, {preset.steps} episodes ...")
     learner, losses, scores = None, [], []
-    for progress in run(program, steps=preset.steps, seed=SEED, chunk=max(preset.steps // 6, 1)):
+    for progress in run(program, steps=preset.steps, seed=SEED, chunk=-(-preset.steps // 7)):
         losses.append(progress.metrics["loss"])
         scores.append(progress.metrics["score"])
         learner = program.learner(progress.state)
@@ -202,7 +202,7 @@ def _curve(rows: list[Line]) -> str:
     names = list(dict.fromkeys(line.learner for line in rows))
     of = lambda name, field: [getattr(line, field) for line in rows if line.learner == name]
     series = [Series(n, of(n, "shot"), of(n, "accuracy"), of(n, "low"), of(n, "high"), dashed=n != LEARNED) for n in names]
-    return line_chart(series, title="Accuracy on new characters", x_label="examples of each class", y_label="accuracy", y_range=(0, 1))
+    return line_chart(series, title="Accuracy on new characters", x_label="examples of each class", y_label="accuracy")
 
 
 def _numbers(rows: list[Line], margins: list[tuple]) -> str:

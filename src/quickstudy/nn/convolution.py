@@ -15,8 +15,9 @@ def patches(image: Float[Array, "height width channels"], stride: int) -> Float[
     """All 3x3 neighbourhoods of an image padded by one pixel, each flattened to `9 * channels` numbers."""
     height, width, _ = image.shape
     padded = jnp.pad(image, ((1, 1), (1, 1), (0, 0)))
-    shifted = [padded[i : i + height : stride, j : j + width : stride] for i in range(3) for j in range(3)]
-    return jnp.concatenate(shifted, axis=-1)
+    # One direction after the other: six slices compile faster than nine, and their derivatives run faster.
+    across = jnp.concatenate([padded[:, j : j + width : stride] for j in range(3)], axis=-1)
+    return jnp.concatenate([across[i : i + height : stride] for i in range(3)], axis=-1)
 
 
 class Convolution(eqx.Module):

@@ -58,7 +58,7 @@ class IMAML(AbstractLearner):
     def observe(self, fast: eqx.Module, view: EpisodeView, response: Array, feedback: None, key: PRNGKeyArray) -> eqx.Module:
         gradient = proximal_gradient(fast, self.model, view, self.strength)
         # Any path to the optimum will do, so take one that cannot overflow: the outer gradient does not see a diverging inner loop.
-        rate = self.inner_learning_rate / jnp.maximum(1.0, optax.global_norm(gradient) / self.clip)
+        rate = self.inner_learning_rate / jnp.maximum(1.0, optax.tree.norm(gradient) / self.clip)
         return step_against(fast, gradient, rate)
 
 

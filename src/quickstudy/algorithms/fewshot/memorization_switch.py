@@ -45,8 +45,8 @@ def swap_effect(learner: AbstractLearner, tasks: AbstractTaskDistribution, key: 
 
 def measure_switch(scale: Scale, seed: int) -> Measurements:
     """MAML and ProtoNet, 5-way 1-shot, few training classes, labels fixed or shuffled; accuracy on training and on new classes."""
-    classes, steps = {"smoke": (50, 60), "laptop": (100, 1_500), "full": (500, 20_000)}[scale]
-    maml_config = maml.Config("conv4-stride", 16, inner_learning_rate=0.4, outer_learning_rate=0.003, tasks_per_step=16)
+    classes, steps = {"smoke": (25, 60), "laptop": (25, 1_500), "full": (25, 20_000)}[scale]
+    maml_config = maml.Config("conv4-stride", 32, inner_learning_rate=0.4, outer_learning_rate=0.003, tasks_per_step=16)
     measured = {}
     for labels in ("fixed", "shuffled"):
         counts = ClassCounts(classes, 500, 500)
@@ -54,7 +54,7 @@ def measure_switch(scale: Scale, seed: int) -> Measurements:
         novel = Glyphs(way=5, shot=1, query=3, counts=counts)
         arms = {
             "MAML": (train(maml.program(maml_config, tasks), steps=steps, seed=seed), 2),
-            "ProtoNet": (train(protonet.program(protonet.Config("conv4-stride", 16), tasks), steps=steps, seed=seed), 1),
+            "ProtoNet": (train(protonet.program(protonet.Config("conv4-stride", 32), tasks), steps=steps, seed=seed), 1),
         }
         for name, (arm, ticks) in arms.items():
             seen = held_out(arm, tasks, seed, ticks=ticks, n_tasks=500, split="train")
