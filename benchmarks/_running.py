@@ -19,8 +19,12 @@ import numpy as np
 from quickstudy import measure as measuring
 
 RESULTS = Path(__file__).with_name("results")
-# A compile cache would hide what a first run costs.
-ONE_CORE = {"OMP_NUM_THREADS": "1", "XLA_FLAGS": "--xla_cpu_multi_thread_eigen=false", "JAX_ENABLE_COMPILATION_CACHE": "false"}
+ONE_THREAD = {
+    "OMP_NUM_THREADS": "1",
+    "XLA_FLAGS": "--xla_cpu_multi_thread_eigen=false",
+    "JAX_ENABLE_COMPILATION_CACHE": "false",  # it would hide what a first run costs
+    "PYTHONDONTWRITEBYTECODE": "",  # an installed package has its bytecode; so must a checkout
+}
 
 
 class Target(NamedTuple):
@@ -47,7 +51,7 @@ def spawn(command: Sequence[str]) -> tuple[str, Cost]:
     Raises `RuntimeError` with the process's last words if it fails.
     """
     before, began = _children_cpu_seconds(), time.perf_counter()
-    done = subprocess.run(command, env=os.environ | ONE_CORE, capture_output=True, text=True)
+    done = subprocess.run(command, env=os.environ | ONE_THREAD, capture_output=True, text=True)
     cost = Cost(_children_cpu_seconds() - before, time.perf_counter() - began)
     if done.returncode:
         raise RuntimeError(f"{' '.join(command)} failed: {done.stderr.strip()[-2_000:]}")
@@ -83,7 +87,10 @@ def main(name: str, targets: Sequence[Target], measure: Callable[[], dict], here
         return
     date, load = datetime.datetime.now(datetime.UTC), os.getloadavg()
     before, began = _children_cpu_seconds(), time.perf_counter()
-    measured = measure()
+    try:
+        measured = measure()
+    except RuntimeError as error:
+        sys.exit(f"{name}: {error}")
     # What measures and is measured runs in children; this process only waits.
     cost = Cost(_children_cpu_seconds() - before, time.perf_counter() - began)
     result = measured | {
@@ -115,5 +122,3 @@ def table(result: dict[str, Any]) -> str:
     judged = {row["figure"] for row in result["targets"]}
     lines += [f"  {figure:44}{value:>14,.4g}" for figure, value in result["metrics"].items() if figure not in judged]
     return "\n".join([*lines, *(f"  {note}" for note in result.get("notes", ())), ""])
-
-

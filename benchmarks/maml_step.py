@@ -125,7 +125,9 @@ def _peers(ours: Ours, config: "Config", tasks: "AbstractTaskDistribution") -> t
         assert torch_peers.count_parameters(model) == PARAMETERS
         apart = torch_peers.differences(float(metrics["loss"]), gradient, step(), model)
         if max(apart) > _TOLERANCE:
-            raise RuntimeError(f"{name} computes something else: loss and gradient differ from ours by {apart[0]:.1e} and {apart[1]:.1e}")
+            raise RuntimeError(
+                f"{name} computes something else: loss and gradient differ from ours by {apart[0]:.1e} and {apart[1]:.1e}"
+            )
         steps[name] = step
         agreement |= {f"loss_difference_to_{name}": apart[0], f"gradient_difference_to_{name}": apart[1]}
     return steps, agreement, {name: importlib.metadata.version(name) for name in ("torch", "higher")}, []

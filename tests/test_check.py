@@ -240,7 +240,10 @@ hidden = itertools.count()
     ("program", "words"),
     [
         (counting_program(lambda state, key: state + next(hidden)), "a resumed run's state and the unbroken one's"),
-        (counting_program(lambda state, key: state + 1, metric=lambda state: jnp.zeros(3)), "metric state must be one scalar per outer step"),
+        (
+            counting_program(lambda state, key: state + 1, metric=lambda state: jnp.zeros(3)),
+            "metric state must be one scalar per outer step",
+        ),
         (counting_program(lambda state, key: state + 1, learner=lambda state: state), "program.learner must give a learner"),
     ],
     ids=["hidden state", "vector metric", "no learner"],

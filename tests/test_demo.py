@@ -95,11 +95,15 @@ def test_a_report_that_cannot_be_written_is_refused_before_training(tmp_path, un
 
 def shown(text):
     """The lines of the table: learner, shots and accuracy in percent."""
-    return [(name.strip(), int(shot), float(accuracy)) for name, shot, accuracy in re.findall(r"^(.+?)\s+(\d+)\s+([\d.]+) %", text, re.M)]
+    return [
+        (name.strip(), int(shot), float(accuracy)) for name, shot, accuracy in re.findall(r"^(.+?)\s+(\d+)\s+([\d.]+) %", text, re.M)
+    ]
 
 
 def require_self_contained(page):
-    assert not re.search(r"""(?:src|href|data)\s*=\s*["']?\s*(?:https?:)?//|url\(\s*["']?(?:https?:)?//|@import|<link|<script[^>]+src""", page)
+    assert not re.search(
+        r"""(?:src|href|data)\s*=\s*["']?\s*(?:https?:)?//|url\(\s*["']?(?:https?:)?//|@import|<link|<script[^>]+src""", page
+    )
     assert all(name in page for name in (demo.LEARNED, demo.NEIGHBOUR, demo.LOGISTIC))
 
 
@@ -127,10 +131,11 @@ def test_a_folder_of_pictures_gives_as_many_shots_as_it_has_and_its_name_is_show
     assert demo.main(str(folder), str(tmp_path / "out"), say=said.append) == 0
     rows = shown("\n".join(said))
     assert {shot for _, shot, _ in rows} == {1, 2}
-    assert dict((name, value) for name, shot, value in rows if shot == 2)[demo.LOGISTIC] > 60
+    assert {name: value for name, shot, value in rows if shot == 2}[demo.LOGISTIC] > 60
     page = (tmp_path / "out" / "index.html").read_text(encoding="utf-8")
     require_self_contained(page)
-    assert "a &amp; &lt;b&gt;" in page and "a & <b>" not in page
+    assert "a &amp; &lt;b&gt;" in page
+    assert "a & <b>" not in page
 
 
 def test_neighbour_and_regression_answer_what_is_plain():

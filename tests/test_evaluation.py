@@ -88,9 +88,11 @@ def test_the_batch_size_changes_nothing(batch_size):
 
 def test_the_mean_lies_in_its_interval_and_is_what_is_printed():
     found = report(DEAF, n_tasks=50, references={"wise": WISE})
-    assert (found.curve.low < found.curve.mean).all() and (found.curve.mean < found.curve.high).all()
+    assert (found.curve.low < found.curve.mean).all()
+    assert (found.curve.mean < found.curve.high).all()
     np.testing.assert_allclose(found.curve.mean[-1], found.scores.mean(), rtol=1e-5)
-    assert str(found).startswith(f"test: {found.scores.mean():.4g} [") and "(wise " in str(found)
+    assert str(found).startswith(f"test: {found.scores.mean():.4g} [")
+    assert "(wise " in str(found)
 
 
 def test_a_diverged_task_makes_the_mean_nan_and_nothing_else():

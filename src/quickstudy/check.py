@@ -83,7 +83,7 @@ def check_distribution(
 
 def check_learner(learner: AbstractLearner, tasks: AbstractTaskDistribution, key: PRNGKeyArray, *, steps: int = 3) -> None:
     """A life is the same compiled and eager, batched and alone, scanned and ticked by hand; the fast state keeps its shape."""
-    batch = sample_tasks(tasks, key, "train", 2)
+    batch = eqx.filter_jit(sample_tasks)(tasks, key, "train", 2)
     keys = jr.split(key, 2)
     one = jax.tree.map(lambda leaf: leaf[0], batch)
     born, older = _one_tick(learner, one, keys[0])

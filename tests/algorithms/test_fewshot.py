@@ -123,7 +123,9 @@ def test_one_step_of_reptile_on_all_examples_is_joint_training():
         x, y = (jnp.concatenate(pair) for pair in ((task.support_x, task.query_x), (task.support_y, task.query_y)))
         return jnp.mean((jax.vmap(learner.model)(x) - y) ** 2), {}
 
-    joint = descend(joint_loss, WAVES, optax.sgd(0.5 * 0.02), learner=lambda key: reptile.learner(config, WAVES, key), tasks_per_step=3)
+    joint = descend(
+        joint_loss, WAVES, optax.sgd(0.5 * 0.02), learner=lambda key: reptile.learner(config, WAVES, key), tasks_per_step=3
+    )
     (start, by_reptile), (same_start, by_joint) = one_update(reptile.program(config, WAVES)), one_update(joint)
     np.testing.assert_array_equal(flat(start.learner), flat(same_start.learner))
     moves = [flat(after.learner.model) - flat(start.learner.model) for after in (by_reptile, by_joint)]
@@ -326,7 +328,9 @@ def test_without_sharpness_every_class_is_as_likely_as_it_is_frequent():
 
 def test_a_neural_process_reads_a_set():
     task, learner = WAVES.sample(KEY, "test"), cnp.learner(cnp.Config(width=8), WAVES, KEY)
-    np.testing.assert_allclose(answers(learner, reordered(task, jnp.array([2, 0, 3, 1]))), answers(learner, task), rtol=1e-4, atol=1e-6)
+    np.testing.assert_allclose(
+        answers(learner, reordered(task, jnp.array([2, 0, 3, 1]))), answers(learner, task), rtol=1e-4, atol=1e-6
+    )
     # An average: every example twice is the same set.
     twice = reordered(task, jnp.array([0, 1, 2, 3, 0, 1, 2, 3]))
     np.testing.assert_allclose(answers(learner, twice), answers(learner, task), rtol=1e-4, atol=1e-6)

@@ -63,7 +63,8 @@ def test_one_image_of_a_batch_does_not_see_the_others():
 def test_constant_images_give_finite_values_and_gradients():
     net = Conv4(16, channels=2, outputs=1, key=KEY)
     values, gradient = jax.jit(jax.value_and_grad(lambda image: net(image)[0]))(jnp.zeros((16, 16)))
-    assert bool(jnp.isfinite(values)) and bool(jnp.isfinite(gradient).all())
+    assert bool(jnp.isfinite(values))
+    assert bool(jnp.isfinite(gradient).all())
 
 
 @pytest.mark.parametrize(("size", "pool", "side"), [(28, True, 1), (28, False, 2), (17, True, 1), (33, False, 3)])

@@ -5,7 +5,6 @@ import jax
 import jax.numpy as jnp
 import jax.random as jr
 import numpy as np
-import pytest
 
 from quickstudy.core import End, sample_tasks
 from quickstudy.tasks import BernoulliBandit
@@ -34,15 +33,21 @@ def test_before_the_first_pull_there_is_no_action_and_no_reward():
 
 def test_splits_own_slices_of_the_first_arm_and_share_the_others():
     first = {split: set(np.floor(100 * probabilities(split)[:, 0]).astype(int).tolist()) for split in ("train", "valid", "test")}
-    assert not first["train"] & first["valid"] and not first["train"] & first["test"] and not first["valid"] & first["test"]
+    assert not first["train"] & first["valid"]
+    assert not first["train"] & first["test"]
+    assert not first["valid"] & first["test"]
     for split in first:
         others = probabilities(split)[:, 1:]
         # The deviation of the mean of 6,000 uniform numbers is 0.0037.
-        assert abs(others.mean() - 0.5) < 0.02 and others.min() < 0.01 and others.max() > 0.99
+        assert abs(others.mean() - 0.5) < 0.02
+        assert others.min() < 0.01
+        assert others.max() > 0.99
 
 
 def test_out_of_range_arms_are_close_to_each_other():
     hard = probabilities("out-of-range")
-    assert (np.abs(hard - hard[:, :1]) <= 0.1 + 1e-6).all() and (hard >= 0).all() and (hard <= 1).all()
+    assert (np.abs(hard - hard[:, :1]) <= 0.1 + 1e-6).all()
+    assert (hard >= 0).all()
+    assert (hard <= 1).all()
     assert set(np.floor(100 * hard[:, 0]).astype(int) % 10) == {9}, "not drawn like a test"
     assert np.ptp(probabilities("test"), axis=1).mean() > 0.4

@@ -29,7 +29,7 @@ def bench_command(arguments: Sequence[str]) -> int:
     names = parser.read(arguments).names
     root = measure.checkout()
     folder = root / "benchmarks" if root else None
-    found = {path.stem: path for path in sorted(folder.glob("[!_]*.py"))} if folder else {}
+    found = {path.stem.replace("_", "-"): path for path in sorted(folder.glob("[!_]*.py"))} if folder else {}
     if not found:
         raise ValueError("the benchmarks live in the source repository: run quickstudy bench from a checkout")
     for name in names:

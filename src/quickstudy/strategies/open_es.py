@@ -64,7 +64,9 @@ def open_es(optimizer: optax.GradientTransformation, *, pairs: int, deviation: f
 
     def tell(state: OpenESState, mean: Mean, losses: Float[Array, " members"]) -> tuple[OpenESState, Mean]:
         gradient = estimate_gradient(state.perturbations, losses, deviation)
-        updates, optimizer_state = optimizer.update(gradient, state.optimizer, mean)
+        # Optax's own arithmetic promotes integers and floats; ours does not.
+        with jax.numpy_dtype_promotion("standard"):
+            updates, optimizer_state = optimizer.update(gradient, state.optimizer, mean)
         return state._replace(optimizer=optimizer_state), optax.apply_updates(mean, updates)
 
     return Strategy(pairs, init, ask, tell)

@@ -38,7 +38,9 @@ def persistent_es(optimizer: optax.GradientTransformation, *, pairs: int, deviat
 
     def tell(state: PersistentESState, mean: Mean, losses: Float[Array, " members"]) -> tuple[PersistentESState, Mean]:
         gradient = estimate_gradient(state.accumulated, losses, deviation)
-        updates, optimizer_state = optimizer.update(gradient, state.optimizer, mean)
+        # Optax's own arithmetic promotes integers and floats; ours does not.
+        with jax.numpy_dtype_promotion("standard"):
+            updates, optimizer_state = optimizer.update(gradient, state.optimizer, mean)
         return state._replace(optimizer=optimizer_state), optax.apply_updates(mean, updates)
 
     return Strategy(pairs, init, ask, tell)

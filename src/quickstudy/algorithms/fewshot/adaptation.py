@@ -14,6 +14,18 @@ Learner = TypeVar("Learner", bound=AbstractLearner)
 Model = TypeVar("Model", bound=eqx.Module)
 
 
+class AbstractAdapter(AbstractLearner):
+    """A learner whose fast state is a copy of its slow `model`; what one tick of learning does to it is left to the method."""
+
+    model: eqx.AbstractVar[eqx.Module]
+
+    def begin(self, view: EpisodeView, key: PRNGKeyArray) -> eqx.Module:
+        return self.model
+
+    def respond(self, fast: eqx.Module, view: EpisodeView, key: PRNGKeyArray) -> Float[Array, "query outputs"]:
+        return predict(fast, view.query_x)
+
+
 def predict(model: eqx.Module, x: Num[Array, "n ..."]) -> Float[Array, "n outputs"]:
     """Apply a one-example network to every example."""
     return jax.vmap(model)(x)  # type: ignore
@@ -34,10 +46,9 @@ def step_against(model: Model, gradient: PyTree, rate: float | Array | PyTree) -
     return eqx.apply_updates(model, change)
 
 
-def query_loss(learner: AbstractLearner, task: AbstractTask, key: PRNGKeyArray) -> tuple[Float[Array, ""], Metrics]:
+def query_loss(learner: AbstractAdapter, task: EpisodeTask, key: PRNGKeyArray) -> tuple[Float[Array, ""], Metrics]:
     """The outer loss of a learner whose `model` was adapted: how badly it answers the queries."""
-    assert isinstance(task, EpisodeTask)
-    prediction = predict(learner.model, task.query_x)  # type: ignore[attr-defined]
+    prediction = predict(learner.model, task.query_x)
     return prediction_loss(prediction, task.query_y), {"score": prediction_score(prediction, task.query_y)}
 
 

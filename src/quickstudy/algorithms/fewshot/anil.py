@@ -15,12 +15,12 @@ from typing import Literal, get_args
 import equinox as eqx
 import jax
 import optax
-from jaxtyping import Array, Float, PRNGKeyArray
+from jaxtyping import Array, PRNGKeyArray
 
-from quickstudy.algorithms.fewshot.adaptation import adapt_by_living, predict, query_loss, step_against, support_loss
+from quickstudy.algorithms.fewshot.adaptation import AbstractAdapter, adapt_by_living, query_loss, step_against, support_loss
 from quickstudy.algorithms.fewshot.measuring import errors
 from quickstudy.claims import Claim, Expectation, Measurements, Scale
-from quickstudy.core import AbstractLearner, AbstractTaskDistribution
+from quickstudy.core import AbstractTaskDistribution
 from quickstudy.nn.networks import Kind, WithHead, with_head
 from quickstudy.outer import Preset, Program, descend, train
 from quickstudy.tasks.episode import EpisodeView, episode_shapes
@@ -29,18 +29,12 @@ from quickstudy.tasks.sinusoid import Sinusoid
 Part = Literal["head", "biases", "all"]
 
 
-class ANIL(AbstractLearner):
+class ANIL(AbstractAdapter):
     """A network that descends the support loss in a part of its weights, one gradient step per tick."""
 
     model: WithHead
     inner_learning_rate: float
     part: Part = eqx.field(static=True)
-
-    def begin(self, view: EpisodeView, key: PRNGKeyArray) -> WithHead:
-        return self.model
-
-    def respond(self, fast: WithHead, view: EpisodeView, key: PRNGKeyArray) -> Float[Array, "query outputs"]:
-        return predict(fast, view.query_x)
 
     def observe(self, fast: WithHead, view: EpisodeView, response: Array, feedback: None, key: PRNGKeyArray) -> WithHead:
         adapted, frozen = eqx.partition(fast, adapted_part(fast, self.part))

@@ -20,13 +20,13 @@ import jax
 import jax.flatten_util
 import jax.numpy as jnp
 import optax
-from jaxtyping import Array, Float, PRNGKeyArray
+from jaxtyping import Array, PRNGKeyArray
 
 from quickstudy.algorithms.fewshot import finetune, maml
-from quickstudy.algorithms.fewshot.adaptation import adapt_by_living, predict, query_loss, step_against, support_loss
+from quickstudy.algorithms.fewshot.adaptation import AbstractAdapter, adapt_by_living, query_loss, step_against, support_loss
 from quickstudy.algorithms.fewshot.measuring import errors, lowest_error, update_memory
 from quickstudy.claims import Claim, Expectation, Measurements, Scale
-from quickstudy.core import AbstractLearner, AbstractTaskDistribution, sample_tasks
+from quickstudy.core import AbstractTaskDistribution, sample_tasks
 from quickstudy.nn.networks import Kind, network
 from quickstudy.outer import Implicit, Preset, Program, descend, mean_over_tasks, train, with_adaptation
 from quickstudy.tasks.episode import EpisodeView, episode_shapes
@@ -41,19 +41,13 @@ def proximal_gradient(model: eqx.Module, anchor: eqx.Module, view: EpisodeView, 
     )
 
 
-class IMAML(AbstractLearner):
+class IMAML(AbstractAdapter):
     """A network that descends the proximal support loss by one gradient step per tick, starting from its slow weights."""
 
     model: eqx.Module
     inner_learning_rate: float
     strength: float
     clip: float
-
-    def begin(self, view: EpisodeView, key: PRNGKeyArray) -> eqx.Module:
-        return self.model
-
-    def respond(self, fast: eqx.Module, view: EpisodeView, key: PRNGKeyArray) -> Float[Array, "query outputs"]:
-        return predict(fast, view.query_x)
 
     def observe(self, fast: eqx.Module, view: EpisodeView, response: Array, feedback: None, key: PRNGKeyArray) -> eqx.Module:
         gradient = proximal_gradient(fast, self.model, view, self.strength)

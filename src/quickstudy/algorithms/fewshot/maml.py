@@ -15,13 +15,13 @@ import dataclasses
 import equinox as eqx
 import jax.numpy as jnp
 import optax
-from jaxtyping import Array, Float, PRNGKeyArray
+from jaxtyping import Array, PRNGKeyArray
 
 from quickstudy.algorithms.fewshot import finetune
-from quickstudy.algorithms.fewshot.adaptation import adapt_by_living, predict, query_loss, step_against, support_loss
+from quickstudy.algorithms.fewshot.adaptation import AbstractAdapter, adapt_by_living, query_loss, step_against, support_loss
 from quickstudy.algorithms.fewshot.measuring import errors, lowest_error
 from quickstudy.claims import Claim, Expectation, Measurements, Scale
-from quickstudy.core import AbstractLearner, AbstractTaskDistribution, Split
+from quickstudy.core import AbstractTaskDistribution, Split
 from quickstudy.nn.networks import Kind, network
 from quickstudy.outer import Gradient, Preset, Program, descend, train
 from quickstudy.tasks.episode import EpisodeView, episode_shapes
@@ -29,17 +29,11 @@ from quickstudy.tasks.omniglot import Omniglot
 from quickstudy.tasks.sinusoid import Sinusoid
 
 
-class MAML(AbstractLearner):
+class MAML(AbstractAdapter):
     """A network that descends the support loss by one gradient step per tick, starting from its slow weights."""
 
     model: eqx.Module
     inner_learning_rate: float
-
-    def begin(self, view: EpisodeView, key: PRNGKeyArray) -> eqx.Module:
-        return self.model
-
-    def respond(self, fast: eqx.Module, view: EpisodeView, key: PRNGKeyArray) -> Float[Array, "query outputs"]:
-        return predict(fast, view.query_x)
 
     def observe(self, fast: eqx.Module, view: EpisodeView, response: Array, feedback: None, key: PRNGKeyArray) -> eqx.Module:
         return step_against(fast, eqx.filter_grad(support_loss)(fast, view), self.inner_learning_rate)

@@ -15,30 +15,24 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import optax
-from jaxtyping import Array, Float, PRNGKeyArray
+from jaxtyping import Array, PRNGKeyArray
 
 from quickstudy.algorithms.fewshot import maml
-from quickstudy.algorithms.fewshot.adaptation import adapt_by_living, predict, query_loss, step_against, support_loss
+from quickstudy.algorithms.fewshot.adaptation import AbstractAdapter, adapt_by_living, query_loss, step_against, support_loss
 from quickstudy.algorithms.fewshot.measuring import errors, lowest_error
 from quickstudy.claims import Claim, Expectation, Measurements, Scale
-from quickstudy.core import AbstractLearner, AbstractTaskDistribution
+from quickstudy.core import AbstractTaskDistribution
 from quickstudy.nn.networks import Kind, network
 from quickstudy.outer import Preset, Program, descend, train
 from quickstudy.tasks.episode import EpisodeView, episode_shapes
 from quickstudy.tasks.sinusoid import Sinusoid
 
 
-class MetaSGD(AbstractLearner):
+class MetaSGD(AbstractAdapter):
     """A network that descends the support loss with a learned rate for every weight, one gradient step per tick."""
 
     model: eqx.Module
     rates: eqx.Module
-
-    def begin(self, view: EpisodeView, key: PRNGKeyArray) -> eqx.Module:
-        return self.model
-
-    def respond(self, fast: eqx.Module, view: EpisodeView, key: PRNGKeyArray) -> Float[Array, "query outputs"]:
-        return predict(fast, view.query_x)
 
     def observe(self, fast: eqx.Module, view: EpisodeView, response: Array, feedback: None, key: PRNGKeyArray) -> eqx.Module:
         return step_against(fast, eqx.filter_grad(support_loss)(fast, view), self.rates)

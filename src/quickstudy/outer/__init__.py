@@ -1,0 +1,46 @@
+"""Slow loops: who improves the slow weights, and from what signal.
+
+A `Program` is a pair of pure functions and a view of the learner inside its state, shaped like an Optax transformation.
+`descend` follows meta-gradients (exact, first-order or implicit), `truncate` back-propagates through windows of long lives,
+`evolve` needs no gradient at all. `run` drives any of them.
+"""
+
+from quickstudy.outer.descent import (
+    Adapt,
+    Descent,
+    Gradient,
+    Implicit,
+    Loss,
+    TaskAxis,
+    descend,
+    differentiate_adaptation,
+    mean_over_tasks,
+    with_adaptation,
+)
+from quickstudy.outer.program import Metrics, NonFiniteError, Preset, Program, Progress, State, apply_gradient, run, train
+from quickstudy.outer.windows import Window, evolve, truncate
+
+__all__ = [
+    "Adapt",
+    "Descent",
+    "Gradient",
+    "Implicit",
+    "Loss",
+    "Metrics",
+    "NonFiniteError",
+    "Preset",
+    "Program",
+    "Progress",
+    "State",
+    "TaskAxis",
+    "Window",
+    "apply_gradient",
+    "descend",
+    "differentiate_adaptation",
+    "evolve",
+    "mean_over_tasks",
+    "run",
+    "train",
+    "truncate",
+    "with_adaptation",
+]

@@ -1,0 +1,122 @@
+"""What a slow loop is, and the one loop that runs any of them."""
+
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import jax.random as jr
+import numpy as np
+import optax
+from jaxtyping import Array, PRNGKeyArray, PyTree
+
+from quickstudy.core import AbstractLearner, AbstractTaskDistribution
+
+State = Any
+Metrics = dict[str, Array]
+
+
+class Program(NamedTuple):
+    """A slow loop: `init(key) -> state`, `update(state, key) -> (state, metrics)`, `learner(state) -> learner`."""
+
+    init: Callable[[PRNGKeyArray], State]
+    update: Callable[[State, PRNGKeyArray], tuple[State, Metrics]]
+    learner: Callable[[State], AbstractLearner]
+
+
+class Preset(NamedTuple):
+    """A configuration that is known to work: its tasks, outer steps, ticks of a test lifetime, expected score and run time."""
+
+    config: Any
+    tasks: Callable[[], AbstractTaskDistribution]
+    steps: int
+    ticks: int
+    expected: str
+
+
+class Progress(NamedTuple):
+    """Where a run stands after a chunk: outer steps done, the state, and each metric for each outer step of the chunk."""
+
+    step: int
+    state: State
+    metrics: dict[str, np.ndarray]
+
+
+class NonFiniteError(RuntimeError):
+    """A metric stopped being finite; the states yielded before it are good."""
+
+    def __init__(self, metric: str, step: int, value: float):
+        super().__init__(f"{metric} became {value} at outer step {step}; the last state before it is kept")
+        self.metric, self.step, self.value = metric, step, value
+
+
+def run(
+    program: Program, *, steps: int, seed: int, chunk: int = 100, start: int = 0, state: State | None = None
+) -> Iterator[Progress]:
+    """Run a program for `steps` outer steps and yield after each compiled chunk.
+
+    Every outer step's key is folded from the seed and the step's own number, and chunks end at multiples of `chunk`, so a run
+    resumed from a yielded `(step, state)` as `start` and `state` equals the unbroken one bit for bit.
+    Raises `NonFiniteError` at the first metric that is not finite.
+
+    >>> from quickstudy.algorithms.fewshot import maml
+    >>> from quickstudy.tasks import Sinusoid
+    >>> program = maml.program(maml.Config(tasks_per_step=4), Sinusoid())
+    >>> [progress.step for progress in run(program, steps=20, seed=0, chunk=10)]
+    [10, 20]
+    """
+    init_key, update_key = jr.split(jr.key(seed))
+    if state is None:
+        state = eqx.filter_jit(program.init)(init_key)
+
+    @eqx.filter_jit
+    def advance(state: State, first: Array, length: int) -> tuple[State, Metrics]:
+        arrays, rest = eqx.partition(state, eqx.is_array)
+
+        def body(arrays, step):
+            after, metrics = program.update(eqx.combine(arrays, rest), jr.fold_in(update_key, step))
+            return eqx.filter(after, eqx.is_array), metrics
+
+        arrays, metrics = jax.lax.scan(body, arrays, first + jnp.arange(length, dtype=jnp.uint32))
+        return eqx.combine(arrays, rest), metrics
+
+    while start < steps:
+        length = min(chunk - start % chunk, steps - start)
+        state, metrics = advance(state, jnp.asarray(start, jnp.uint32), length)
+        host = {name: np.asarray(values) for name, values in metrics.items()}
+        _require_finite(host, start)
+        start += length
+        yield Progress(start, state, host)
+
+
+def _require_finite(metrics: dict[str, np.ndarray], start: int) -> None:
+    bad = [(int(np.argmin(np.isfinite(v))), name) for name, v in metrics.items() if not np.isfinite(v).all()]
+    if bad:
+        offset, name = min(bad)
+        raise NonFiniteError(name, start + offset + 1, float(metrics[name][offset]))
+
+
+def train(program: Program, *, steps: int, seed: int, chunk: int = 100) -> AbstractLearner:
+    """Run a program to its end and return the learner.
+
+    >>> from quickstudy.algorithms.fewshot import maml
+    >>> from quickstudy.tasks import Sinusoid
+    >>> learner = train(maml.program(maml.Config(tasks_per_step=4), Sinusoid()), steps=10, seed=0)
+    """
+    state = None
+    for progress in run(program, steps=steps, seed=seed, chunk=chunk):
+        state = progress.state
+    if state is None:
+        raise ValueError(f"steps must be at least 1, not {steps}")
+    return program.learner(state)
+
+
+def apply_gradient(
+    optimizer: optax.GradientTransformation, gradient: PyTree, state: optax.OptState, learner: AbstractLearner
+) -> tuple[AbstractLearner, optax.OptState]:
+    """One optimiser step on a learner's floating-point leaves."""
+    # Optax mixes integer counts with floats, which strict promotion, where a caller has it on, would refuse.
+    with jax.numpy_dtype_promotion("standard"):
+        updates, state = optimizer.update(gradient, state, eqx.filter(learner, eqx.is_inexact_array))
+    return eqx.apply_updates(learner, updates), state
