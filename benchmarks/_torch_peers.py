@@ -1,7 +1,7 @@
-"""The same MAML meta-step in PyTorch, written twice: with `torch.func` (tasks under `vmap`) and with `higher` (one task after another).
+"""The same MAML meta-step in PyTorch, written twice: with `torch.func` (tasks under `vmap`) and with `higher` (task after task).
 
-The network is quickstudy's strided `Conv4`: `GroupNorm(1, channels)` *is* normalisation by all of one example's numbers with a scale and
-a shift per channel (and faster than the same written out). Needs the `[bench]` extra.
+The network is quickstudy's strided `Conv4`: `GroupNorm(1, channels)` *is* normalisation by all of one example's numbers with a scale
+and a shift per channel (and faster than the same written out). Needs the `[bench]` extra.
 """
 
 from collections.abc import Callable

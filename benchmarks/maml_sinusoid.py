@@ -1,6 +1,6 @@
 """What a first small experiment costs: MAML on sine waves, 5,000 exact outer steps, from nothing to the trained learner.
 
-`cpu_seconds` is the whole life of a fresh process on one core without a compile cache: Python's start, import, compilation and training.
+`cpu_seconds` is the whole life of a fresh process on one core without a compile cache: Python's start, import, compilation, training.
 Its parts: `import_cpu_seconds`; `compile_cpu_seconds`, the first chunk of steps less what a later chunk takes (initialisation and
 tracing included); `run_cpu_seconds`, all 5,000 steps.
 """

@@ -119,7 +119,8 @@ def _peers(ours: Ours, config: "Config", tasks: "AbstractTaskDistribution") -> t
     after, metrics = ours.update(ours.state, jr.key(1))
     # Adam's first moment after its first step is a tenth of the gradient.
     gradient = jax.tree.map(lambda moment: 10 * moment, after.optimizer[0].mu.model)
-    steps, agreement = {}, {}
+    steps: dict[str, Step] = {}
+    agreement: dict[str, float] = {}
     for name, loss in (("torch_func", torch_peers.func_loss), ("higher", torch_peers.higher_loss)):
         step, model = torch_peers.meta_step(loss, ours.state.learner.model, config, torch_peers.as_tensors(drawn))
         assert torch_peers.count_parameters(model) == PARAMETERS

@@ -1,8 +1,8 @@
 """How long it takes to start: `quickstudy --help` by the clock, and `import quickstudy` in CPU-seconds.
 
 * `help_wall_seconds`: the installed command from its start to its end, best of five.
-* `import_cpu_seconds`: a Python process that imports quickstudy *and uses every public name* (`quickstudy.__all__`), best of five. Names
-  load on first use, so the import alone, `bare_import_cpu_seconds`, says little. Both include Python's own start.
+* `import_cpu_seconds`: a Python process that imports quickstudy *and uses every public name* (`quickstudy.__all__`), best of five.
+  Names load on first use, so the import alone, `bare_import_cpu_seconds`, says little. Both include Python's own start.
 """
 
 import sys

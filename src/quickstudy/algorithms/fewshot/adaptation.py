@@ -38,11 +38,11 @@ def support_loss(model: eqx.Module, view: EpisodeView) -> Float[Array, ""]:
 
 def step_against(model: Model, gradient: PyTree, rate: float | Array | PyTree) -> Model:
     """One step of gradient descent, phi <- phi - rate * gradient, with one rate for all or a tree of rates like the model's."""
-    if isinstance(rate, float | jax.Array):
+    if isinstance(rate, eqx.Module):
+        change = jax.tree.map(lambda g, r: -r * g, gradient, rate)
+    else:
         # The inner rate belongs to the method, not to the slow weights, also when a sweep makes it an array.
         change = jax.tree.map(lambda g: -jax.lax.stop_gradient(rate) * g, gradient)
-    else:
-        change = jax.tree.map(lambda g, r: -r * g, gradient, rate)
     return eqx.apply_updates(model, change)
 
 
