@@ -22,7 +22,8 @@ format: .venv/ready
 readme: .venv/ready
 	$(BIN)/python -m quickstudy.claims_table
 
-# All versions are locked in constraints.txt; `make lock` writes it anew from what pyproject.toml allows.
+# All versions are locked in constraints.txt; `make lock` writes it anew from what pyproject.toml allows (with a CPU build of PyTorch,
+# if pip finds one first: it is for the benchmarks' peers only).
 .venv/ready: pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "quickstudy needs Python 3.11 or newer: make PYTHON=...")'
 	$(PYTHON) -m venv .venv
@@ -32,7 +33,7 @@ readme: .venv/ready
 lock:
 	rm -rf .venv
 	$(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev,bench]'
 	$(BIN)/python -m pip freeze --exclude-editable > constraints.txt
 
 clean:

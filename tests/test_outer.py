@@ -12,7 +12,17 @@ from jax.flatten_util import ravel_pytree
 from quickstudy.algorithms.fewshot import anil, cnp, imaml, maml, meta_sgd, protonet
 from quickstudy.algorithms.fewshot.adaptation import adapt_by_living, query_loss
 from quickstudy.core import AbstractLearner, AbstractTask, AbstractTaskDistribution, sample_tasks
-from quickstudy.outer import Implicit, NonFiniteError, Program, descend, differentiate_adaptation, mean_over_tasks, run, train, with_adaptation
+from quickstudy.outer import (
+    Implicit,
+    NonFiniteError,
+    Program,
+    descend,
+    differentiate_adaptation,
+    mean_over_tasks,
+    run,
+    train,
+    with_adaptation,
+)
 from quickstudy.tasks import EpisodeTask, Sinusoid
 
 KEY = jr.key(0)
@@ -150,7 +160,9 @@ def test_meta_gradients_against_finite_differences(module, config):
         learner = module.learner(config, SINES, KEY)
         # Rectifiers have no derivative at zero; these tasks and weights keep away from it.
         tasks = sample_tasks(SINES, jr.key(5), "train", 3)
-        loss = cnp.likelihood_loss if module is cnp else with_adaptation(query_loss, adapt_by_living(getattr(config, "inner_steps", 1)))
+        loss = (
+            cnp.likelihood_loss if module is cnp else with_adaptation(query_loss, adapt_by_living(getattr(config, "inner_steps", 1)))
+        )
         arrays, rest = eqx.partition(learner, eqx.is_inexact_array)
         flat, unravel = ravel_pytree(arrays)
 

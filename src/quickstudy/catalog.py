@@ -42,6 +42,7 @@ TASKS = {
 
 CLAIMS = {
     "maml-sinusoid": "quickstudy.algorithms.fewshot.maml",
+    "maml-omniglot": "quickstudy.algorithms.fewshot.maml",
     "reptile-sine": "quickstudy.algorithms.fewshot.reptile",
     "imaml-sine": "quickstudy.algorithms.fewshot.imaml",
     "fomaml": "quickstudy.algorithms.fewshot.fomaml",

@@ -93,24 +93,24 @@ def mean_over_tasks(loss: Loss, learner: AbstractLearner, tasks: AbstractTask, k
     """
     keys = jr.split(key, jax.tree.leaves(tasks)[0].shape[0])
 
-    def batch_loss(learner, tasks, keys):
-        losses, metrics = jax.vmap(lambda task, k: loss(learner, task, k))(tasks, keys)
-        return jnp.mean(losses), {"loss": jnp.mean(losses)} | jax.tree.map(lambda m: jnp.mean(m, axis=0), metrics)
+    def task_loss(learner, task, k):
+        value, metrics = loss(learner, task, k)
+        return value, {"loss": value} | metrics
 
-    differentiate = eqx.filter_grad(batch_loss, has_aux=True)
+    def batch_loss(learner, tasks, keys):
+        losses, metrics = jax.vmap(lambda task, k: task_loss(learner, task, k))(tasks, keys)
+        return jnp.mean(losses), jax.tree.map(lambda m: jnp.mean(m, axis=0), metrics)
+
     if axis == "vmap" or (axis == "auto" and not _prefers_scan(tasks)):
-        return differentiate(learner, tasks, keys)
+        return eqx.filter_grad(batch_loss, has_aux=True)(learner, tasks, keys)
 
     def add(total, item):
-        one = jax.tree.map(lambda leaf: leaf[None], item)
-        return jax.tree.map(jnp.add, total, differentiate(learner, *one)), None
+        gradient, metrics = eqx.filter_grad(task_loss, has_aux=True)(learner, *item)
+        return jax.tree.map(jnp.add, total, gradient), metrics
 
-    first = jax.tree.map(lambda leaf: leaf[:1], (tasks, keys))
-    zeros = jax.tree.map(
-        lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), jax.eval_shape(lambda t, k: differentiate(learner, t, k), *first)
-    )
-    total, _ = jax.lax.scan(add, zeros, (tasks, keys))
-    return jax.tree.map(lambda leaf: leaf / keys.shape[0], total)
+    zeros = jax.tree.map(jnp.zeros_like, eqx.filter(learner, eqx.is_inexact_array))
+    total, metrics = jax.lax.scan(add, zeros, (tasks, keys))
+    return jax.tree.map(lambda leaf: leaf / keys.shape[0], total), jax.tree.map(lambda m: jnp.mean(m, axis=0), metrics)
 
 
 def _prefers_scan(tasks: AbstractTask) -> bool:

@@ -19,7 +19,7 @@ from jaxtyping import Array, PRNGKeyArray
 
 from quickstudy.algorithms.fewshot import finetune
 from quickstudy.algorithms.fewshot.adaptation import AbstractAdapter, adapt_by_living, query_loss, step_against, support_loss
-from quickstudy.algorithms.fewshot.measuring import errors, lowest_error
+from quickstudy.algorithms.fewshot.measuring import errors, held_out, lowest_error
 from quickstudy.claims import Claim, Expectation, Measurements, Scale
 from quickstudy.core import AbstractTaskDistribution, Split
 from quickstudy.nn.networks import Kind, network
@@ -49,6 +49,7 @@ class Config:
     inner_steps: int = 1  # Finn et al. 2017
     outer_learning_rate: float = 0.001  # Finn et al. 2017: Adam
     tasks_per_step: int = 25  # Finn et al. 2017: meta-batch 25
+    halve_every: int = 0  # outer steps after which the outer rate is halved; Finn et al. 2017: never (0)
 
 
 def learner(config: Config, tasks: AbstractTaskDistribution, key: PRNGKeyArray) -> MAML:
@@ -60,10 +61,11 @@ def learner(config: Config, tasks: AbstractTaskDistribution, key: PRNGKeyArray) 
 
 def program(config: Config, tasks: AbstractTaskDistribution, gradient: Gradient = "exact") -> Program:
     """Meta-train by descending the query loss after adaptation, through the adaptation's exact derivative by default."""
+    rate = config.outer_learning_rate
     return descend(
         query_loss,
         tasks,
-        optax.adam(config.outer_learning_rate),
+        optax.adam(optax.exponential_decay(rate, config.halve_every, 0.5, staircase=True) if config.halve_every else rate),
         learner=lambda key: learner(config, tasks, key),
         tasks_per_step=config.tasks_per_step,
         adapt=adapt_by_living(config.inner_steps),
@@ -71,12 +73,15 @@ def program(config: Config, tasks: AbstractTaskDistribution, gradient: Gradient 
     )
 
 
-_OMNIGLOT = Config(network="conv4-stride", width=32, inner_learning_rate=0.4, outer_learning_rate=0.003, tasks_per_step=32)
-_OMNIGLOT_FULL = dataclasses.replace(_OMNIGLOT, width=64, outer_learning_rate=0.001)
+# Rates and decay are ours, chosen on validation characters.
+_OMNIGLOT = Config(
+    network="conv4-stride", width=32, inner_learning_rate=0.4, outer_learning_rate=0.003, tasks_per_step=32, halve_every=1_500
+)
+_OMNIGLOT_FULL = dataclasses.replace(_OMNIGLOT, width=64, outer_learning_rate=0.001, halve_every=0)
 
 PRESETS = {
     "sinusoid": Preset(Config(), lambda: Sinusoid(shot=10), 20_000, 11, "about 0.4 squared error after one step, 15 s"),
-    "omniglot": Preset(_OMNIGLOT, lambda: Omniglot(way=5, shot=1, query=1), 2_400, 4, "95 to 96 % on new characters, 5 min"),
+    "omniglot": Preset(_OMNIGLOT, lambda: Omniglot(way=5, shot=1, query=1), 6_000, 4, "about 95 % on new characters, 4 min"),
     # Finn et al. 2017, appendix A.1: 60,000 steps, rate 0.4, one step in training, three at test time; 98.7 % there.
     "omniglot-full": Preset(
         _OMNIGLOT_FULL, lambda: Omniglot(way=5, shot=1, query=1), 60_000, 4, "98.7 % in the paper; an accelerator"
@@ -109,6 +114,22 @@ def measure_sinusoid(scale: Scale, seed: int) -> Measurements:
     return {name: float(value) for name, value in measured.items()}
 
 
+def measure_omniglot(scale: Scale, seed: int) -> Measurements:
+    """MAML on Omniglot, 5-way 1-shot: accuracy after each of three steps on training and on new characters."""
+    preset = PRESETS["omniglot-full" if scale == "full" else "omniglot"]
+    steps, n_tasks = (20, 20) if scale == "smoke" else (preset.steps, 1_000)
+    ours = train(program(preset.config, preset.tasks()), steps=steps, seed=seed)
+    test = Omniglot(way=5, shot=1, query=5)
+    splits: dict[str, Split] = {"new characters": "test"}
+    if scale != "smoke":
+        splits["training characters"] = "train"
+    measured: dict[str, float] = {}
+    for name, split in splits.items():
+        curve = held_out(ours, test, seed, ticks=preset.ticks, n_tasks=n_tasks, split=split).curve.mean
+        measured |= {f"{name}, step {step}": float(accuracy) for step, accuracy in enumerate(curve)}
+    return measured
+
+
 CLAIMS = (
     Claim(
         id="maml-sinusoid",
@@ -122,5 +143,14 @@ CLAIMS = (
             Expectation("MAML, 10-shot, step 1", "<", "fine-tuning, 10-shot, step 1", factor=1 / 3),
             Expectation("MAML, 10-shot, step 10", "<", "fine-tuning, 10-shot, step 10", factor=1 / 3),
         ),
+    ),
+    Claim(
+        id="maml-omniglot",
+        statement="MAML reaches 95 % at 5-way 1-shot on new Omniglot characters within minutes, after one gradient step.",
+        source="Finn et al. 2017, table 1",
+        reported="98.7 +- 0.4 %, with 64 filters, batch normalisation over the queries, and 60,000 outer steps",
+        not_answered="20-way, more shots, and the harder original split; our queries do not see each other, the paper's do.",
+        measure=measure_omniglot,
+        expected=(Expectation("new characters, step 1", ">", 0.95),),
     ),
 )
