@@ -208,3 +208,11 @@ def test_no_arguments_make_a_traceback(command, first, junk):
         assert code == 2
         assert said.startswith("quickstudy: ")
         assert said.count("\n") == 1
+
+
+def test_a_folder_of_omniglot_can_be_given_as_a_flag(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("QUICKSTUDY_OMNIGLOT", "")
+    code = main(["train", "protonet", "--preset", "omniglot", "--omniglot", str(tmp_path / "nothing"), "--out", str(tmp_path / "run")])
+    assert code == 2
+    assert str(tmp_path / "nothing") in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()

@@ -8,7 +8,7 @@ from typing import Any
 
 from quickstudy import catalog, evidence
 from quickstudy.cli.compile_cache import use_compile_cache
-from quickstudy.cli.flags import Parser
+from quickstudy.cli.flags import Parser, add_data_flags
 
 
 def claim_command(arguments: Sequence[str]) -> int:
@@ -18,6 +18,7 @@ def claim_command(arguments: Sequence[str]) -> int:
     parser.add_argument("--scale", choices=evidence.SCALES, default="laptop", help="laptop by default")
     parser.add_argument("--results", type=Path, help="the folder of the evidence (results/ of the checkout by default)")
     parser.add_argument("--rerun", action="store_true", help="measure again; an interrupted measurement continues")
+    add_data_flags(parser)
     found = parser.read(arguments)
     for claim in found.claims:
         catalog.require(claim, catalog.CLAIMS, "claim")

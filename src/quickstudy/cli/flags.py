@@ -4,6 +4,7 @@ import argparse
 import dataclasses
 import difflib
 import math
+import os
 import types
 import typing
 from collections.abc import Callable, Mapping, Sequence
@@ -56,6 +57,19 @@ def _finite(text: str) -> float:
 whole_number.__name__ = count.__name__ = "whole number"
 _finite.__name__ = "number"
 _READERS: Mapping[type, Callable[[str], Any]] = {int: int, float: _finite, str: str}
+
+
+class _OmniglotFolder(argparse.Action):
+    """Puts the folder where the data set looks for it, and nothing into the result: it is no setting of a run."""
+
+    def __call__(self, parser: Any, namespace: Any, values: Any, option_string: str | None = None) -> None:
+        os.environ["QUICKSTUDY_OMNIGLOT"] = values
+
+
+def add_data_flags(parser: argparse.ArgumentParser) -> None:
+    """Add the flags that say where fetched data are."""
+    told = "a folder that holds Omniglot, instead of the fetched one (or set QUICKSTUDY_OMNIGLOT)"
+    parser.add_argument("--omniglot", metavar="DIR", action=_OmniglotFolder, default=argparse.SUPPRESS, help=told)
 
 
 def add_config_flags(parser: argparse._ActionsContainer, config: type, help_of: Mapping[str, str]) -> None:

@@ -12,7 +12,7 @@ from typing import Any
 
 from quickstudy import catalog
 from quickstudy.cli.compile_cache import use_compile_cache
-from quickstudy.cli.flags import Parser, add_config_flags, count, given_config, whole_number
+from quickstudy.cli.flags import Parser, add_config_flags, add_data_flags, count, given_config, whole_number
 from quickstudy.cli.interrupt import watch
 from quickstudy.cli.show_progress import show_progress, text_of
 
@@ -49,6 +49,7 @@ def _train_parser(method: str | None) -> Parser:
     seeds.add_argument("--seeds", type=count, help="train this many seeds, each in a folder of its own")
     parser.add_argument("--out", type=Path, help="the run folder (runs/<id>-<preset>-<time> by default)")
     parser.add_argument("--resume", type=Path, metavar="DIR", help="continue the run, or the runs of --seeds, in this folder")
+    add_data_flags(parser)
     if method is not None:
         module = catalog.METHODS[catalog.require(method, catalog.METHODS, "method")]
         fields = catalog.defaults(module)
@@ -132,6 +133,7 @@ def eval_command(arguments: Sequence[str]) -> int:
     parser.add_argument("--ticks", type=count, help="ticks of experience in each task (the preset's by default)")
     parser.add_argument("--seed", type=whole_number, default=0, help="draws the tasks; 0 by default")
     parser.add_argument("--json", action="store_true", help="print JSON")
+    add_data_flags(parser)
     found = parser.read(arguments)
     use_compile_cache()
     from quickstudy import store
