@@ -130,19 +130,18 @@ SHOWS = {
     "meta-sgd": {"Meta-SGD < MAML, tuned rate", "mean learned rate of biases > mean learned rate of weights"},
     "reptile-sine": {"Reptile < 0.5 x joint training"},
 }
-CHEAP = {"incontext-gru", "meta-sgd"}
-ON_OMNIGLOT = {"fomaml", "matching-nets", "protonet-omniglot"}
-on_request = pytest.mark.skipif("QUICKSTUDY_ALL_CLAIMS" not in os.environ, reason="takes a while: set QUICKSTUDY_ALL_CLAIMS=1")
+ON_OMNIGLOT = {"fomaml", "maml-omniglot", "matching-nets", "protonet-omniglot"}
 
 
 def claims():
     for name in sorted(catalog.CLAIMS):
-        marks = [] if name in CHEAP else [on_request]
-        yield pytest.param(name, marks=[*marks, needs_omniglot] if name in ON_OMNIGLOT else marks)
+        yield pytest.param(name, marks=needs_omniglot if name in ON_OMNIGLOT else ())
 
 
 @pytest.mark.parametrize("name", list(claims()))
-def test_a_claim_runs_at_smoke_scale_and_shows_what_it_can(name):
+def test_a_claim_runs_at_smoke_scale_and_shows_what_it_can(name, monkeypatch):
+    if name in ON_OMNIGLOT:
+        monkeypatch.setenv("QUICKSTUDY_OMNIGLOT", str(OMNIGLOT))
     claim = evidence.claim_of(name)
     measured = claim.measure("smoke", 0)
     margins = {str(expectation): float(expectation.margins([measured])[0]) for expectation in claim.expected}

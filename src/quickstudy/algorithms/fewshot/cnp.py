@@ -49,7 +49,7 @@ class CNP(AbstractLearner):
         """The mean and standard deviation of every query's target."""
         queries = jax.vmap(lambda x: self.decoder(jnp.concatenate([x, fast])))(flat(view.query_x))
         mean, spread = jnp.split(queries, 2, axis=1)
-        # Garnelo et al. 2018 keep the deviation above 0.1, so that no single point can dominate the likelihood.
+        # The authors' published notebook keeps the deviation above 0.1, so that no single point can dominate the likelihood.
         return mean, 0.1 + 0.9 * jax.nn.softplus(spread)
 
 

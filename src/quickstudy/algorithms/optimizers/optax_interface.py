@@ -36,12 +36,18 @@ class OptaxOptimizer(AbstractLearner):
         return self.transformation.init(view.parameters)
 
     def respond(self, fast: optax.OptState, view: ObjectiveView, key: PRNGKeyArray) -> Parameters:
-        return self.transformation.update(view.gradient, fast, view.parameters)[0]
+        return self.update(fast, view)[0]
 
     def observe(
         self, fast: optax.OptState, view: ObjectiveView, response: Parameters, feedback: None, key: PRNGKeyArray
     ) -> optax.OptState:
-        return self.transformation.update(view.gradient, fast, view.parameters)[1]
+        return self.update(fast, view)[1]
+
+    def update(self, fast: optax.OptState, view: ObjectiveView) -> tuple[Parameters, optax.OptState]:
+        """The transformation's own update and state."""
+        # Optax mixes integer counts with floats, which strict promotion, where a caller has it on, would refuse.
+        with jax.numpy_dtype_promotion("standard"):
+            return self.transformation.update(view.gradient, fast, view.parameters)
 
 
 class LearnedState(NamedTuple):
