@@ -14,12 +14,12 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import jax.random as jr
-from jaxtyping import Array, Float, PRNGKeyArray
+from jaxtyping import Array, Int, PRNGKeyArray
 
 from quickstudy.algorithms.fewshot import maml, protonet
 from quickstudy.algorithms.fewshot.measuring import held_out
 from quickstudy.claims import Claim, Expectation, Measurements, Scale
-from quickstudy.core import AbstractLearner, AbstractTaskDistribution, sample_tasks
+from quickstudy.core import AbstractLearner, AbstractTaskDistribution, lifetime, sample_tasks
 from quickstudy.outer import train
 from quickstudy.tasks.class_episodes import ClassCounts
 from quickstudy.tasks.episode import EpisodeTask
@@ -30,11 +30,9 @@ def swap_effect(learner: AbstractLearner, tasks: AbstractTaskDistribution, key: 
     """The share of training queries whose predicted label changes when the support set comes from another episode."""
     drawn = sample_tasks(tasks, key, "train", n)
 
-    def labels(task: EpisodeTask) -> Float[Array, " query"]:
-        life = learner.begin(task.view(), key)
-        for _ in range(ticks - 1):
-            life = learner.observe(life, task.view(), None, None, key)
-        return jnp.argmax(learner.respond(life, task.view(), key), axis=-1)
+    def labels(task: EpisodeTask) -> Int[Array, " query"]:
+        responses = lifetime(learner, task, key, steps=ticks, record=lambda tick: tick.response)[1]
+        return jnp.argmax(responses[-1], axis=-1)
 
     assert isinstance(drawn, EpisodeTask)
     others = jax.tree.map(lambda leaf: jnp.roll(leaf, 1, axis=0), (drawn.support_x, drawn.support_y))
@@ -45,7 +43,7 @@ def swap_effect(learner: AbstractLearner, tasks: AbstractTaskDistribution, key: 
 
 def measure_switch(scale: Scale, seed: int) -> Measurements:
     """MAML and ProtoNet, 5-way 1-shot, few training classes, labels fixed or shuffled; accuracy on training and on new classes."""
-    classes, steps = {"smoke": (25, 60), "laptop": (25, 1_500), "full": (25, 20_000)}[scale]
+    classes, steps = {"smoke": (25, 4), "laptop": (25, 1_500), "full": (25, 20_000)}[scale]
     maml_config = maml.Config("conv4-stride", 32, inner_learning_rate=0.4, outer_learning_rate=0.003, tasks_per_step=16)
     measured = {}
     for labels in ("fixed", "shuffled"):
