@@ -1,6 +1,9 @@
 """Strictness that only tests pay for: no silent promotion of ranks or types; shapes are checked at run time (see pyproject.toml)."""
 
 import os
+from pathlib import Path
+
+import pytest
 
 # Compiling for speed is wasted on tests: each program runs once, on tiny inputs. Not level 0: there XLA's exponential of very negative
 # numbers is NaN inside the gradient of a softmax (seen with jaxlib 0.10.2).
@@ -10,3 +13,15 @@ import jax
 
 jax.config.update("jax_numpy_rank_promotion", "raise")
 jax.config.update("jax_numpy_dtype_promotion", "strict")
+
+# The real Omniglot, where it is: in the environment's folder, or in one beside the repository. Without it its tests are skipped.
+BESIDE = Path(__file__).parents[2] / "shared" / "data" / "omniglot"
+if BESIDE.is_dir():
+    os.environ.setdefault("QUICKSTUDY_OMNIGLOT", str(BESIDE))
+
+
+@pytest.fixture(autouse=True, scope="module")
+def compiled_programs():
+    """Forget a module's compiled programs: each maps pages of its own, and Linux kills a process that maps too many."""
+    yield
+    jax.clear_caches()

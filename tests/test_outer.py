@@ -29,9 +29,10 @@ KEY = jr.key(0)
 
 
 class Point(AbstractLearner):
-    """A learner that is one vector; it neither lives nor answers."""
+    """A learner that is one vector, beside another that its outer loss ignores; it neither lives nor answers."""
 
     theta: jax.Array
+    other: jax.Array | None = None
 
     def begin(self, view, key):
         return None
@@ -63,22 +64,6 @@ class Bowls(AbstractTaskDistribution):
     def sample(self, key, split):
         matrix, inner, outer = jr.normal(key, (3, 3)), jr.normal(jr.fold_in(key, 1), (3,)), jr.normal(jr.fold_in(key, 2), (3,))
         return Bowl(matrix @ matrix.T + jnp.eye(3), inner, outer)
-
-
-class Pair(AbstractLearner):
-    """Two vectors, of which the outer loss ignores one."""
-
-    theta: jax.Array
-    other: jax.Array
-
-    def begin(self, view, key):
-        return None
-
-    def respond(self, fast, view, key):
-        return None
-
-    def observe(self, fast, view, response, feedback, key):
-        return None
 
 
 def inner_loss(learner, task):
@@ -121,7 +106,7 @@ def test_zero_conjugate_gradient_steps_is_first_order():
 
 
 def test_implicit_gradient_is_zero_for_weights_that_the_outer_loss_ignores():
-    learner, task = Pair(jnp.ones(3), jnp.ones(3)), Bowls().sample(KEY, "train")
+    learner, task = Point(jnp.ones(3), jnp.ones(3)), Bowls().sample(KEY, "train")
     implicit = Implicit(lambda pair, task: inner_loss(pair, task) + jnp.sum(pair.other**2), STRENGTH, 3)
     adapt = differentiate_adaptation(lambda pair, task, key: pair, implicit)
     gradient = eqx.filter_grad(lambda pair: outer_loss(adapt(pair, task, KEY), task, KEY)[0])(learner)

@@ -2,7 +2,6 @@ import functools
 import os
 import shutil
 import zipfile
-from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -19,15 +18,7 @@ from quickstudy.tasks.omniglot_files import read_drawings, shrink
 ALPHABETS = (("Aa", True, 9), ("Bb", True, 8), ("Cc", True, 5), ("Dd", False, 4), ("Ee", False, 8))
 
 
-def real_folder():
-    """The real data, where they are: the environment's folder, or one beside the repository."""
-    given = os.environ.get("QUICKSTUDY_OMNIGLOT")
-    beside = Path(__file__).parents[3] / "shared" / "data" / "omniglot"
-    return Path(given) if given else beside if beside.is_dir() else None
-
-
-REAL = real_folder()
-needs_real_data = pytest.mark.skipif(REAL is None, reason="Omniglot is not here: set QUICKSTUDY_OMNIGLOT to a folder that holds it")
+needs_real_data = pytest.mark.skipif("QUICKSTUDY_OMNIGLOT" not in os.environ, reason="Omniglot is not here: see conftest.py")
 
 
 @functools.cache
@@ -210,14 +201,14 @@ def test_absent_data_say_how_to_get_them(tmp_path, monkeypatch):
 
 @needs_real_data
 def test_the_real_characters_are_verified_and_split_as_documented():
-    tasks = Omniglot(folder=REAL)
+    tasks = Omniglot()
     assert tasks.bits.shape == (1_623, 20, 98) and tasks.counts == (4_400, 400, 1_692)
-    assert Omniglot(folder=REAL, protocol="original", rotations=False).counts == (803, 161, 659)
+    assert Omniglot(protocol="original", rotations=False).counts == (803, 161, 659)
 
 
 @needs_real_data
 def test_real_drawings_of_a_character_are_alike():
-    tasks = Omniglot(way=5, shot=1, query=10, folder=REAL)
+    tasks = Omniglot(way=5, shot=1, query=10)
     drawn = episodes(tasks, "test", 40)
     support, query = (x.reshape(40, -1, 784) for x in (drawn.support_x, drawn.query_x))
     nearest = jnp.argmin(jnp.sum(jnp.square(query[:, :, None] - support[:, None]), axis=-1), axis=-1)
