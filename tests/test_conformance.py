@@ -122,12 +122,9 @@ SHOWS = {
 ON_OMNIGLOT = {"fomaml", "maml-omniglot", "matching-nets", "protonet-omniglot"}
 
 
-def claims():
-    for name in sorted(catalog.CLAIMS):
-        yield pytest.param(name, marks=needs_omniglot if name in ON_OMNIGLOT else ())
-
-
-@pytest.mark.parametrize("name", claims())
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=needs_omniglot if name in ON_OMNIGLOT else ()) for name in sorted(catalog.CLAIMS)]
+)
 def test_a_claim_runs_at_smoke_scale_and_shows_what_it_can(name):
     claim = evidence.claim_of(name)
     measured = claim.measure("smoke", 0)
