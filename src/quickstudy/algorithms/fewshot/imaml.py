@@ -108,7 +108,7 @@ PRESETS = {
 
 def gradient_errors(learner: IMAML, tasks: AbstractTaskDistribution, key: PRNGKeyArray) -> dict[str, float]:
     """How far implicit gradients with few conjugate-gradient steps are from the one with 100, relative, on 25 tasks."""
-    drawn = sample_tasks(tasks, key, "train", 25)
+    drawn = eqx.filter_jit(sample_tasks)(tasks, key, "train", 25)
 
     def gradient(steps: int) -> Array:
         loss = with_adaptation(query_loss, adapt_by_living(64), implicit(learner.strength + Config().damping, steps))
@@ -127,7 +127,7 @@ def memory_growth(make: Callable[[int], Program], few: int, many: int) -> float:
 
 def measure_sine(scale: Scale, seed: int) -> Measurements:
     """Memory against inner steps, gradient error against conjugate-gradient steps, and test error beside MAML and fine-tuning."""
-    steps = {"smoke": 200, "laptop": 2_000, "full": 2_000}[scale]  # the limit above
+    steps = {"smoke": 50, "laptop": 2_000, "full": 2_000}[scale]  # the limit above
     tasks, config = Sinusoid(shot=10), Config()
     ours = train(program(config, tasks), steps=steps, seed=seed)
     assert isinstance(ours, IMAML)

@@ -144,7 +144,7 @@ def measure_omniglot(scale: Scale, seed: int) -> Measurements:
     preset = PRESETS["omniglot-full" if scale == "full" else "omniglot"]
     config, tasks, steps, n_tasks = preset.config, preset.tasks(), preset.steps, 1_000
     if scale == "smoke":
-        config, tasks, steps, n_tasks = Config(width=8), Omniglot(way=10, shot=1, query=2), 30, 50
+        config, tasks, steps, n_tasks = Config("mlp", width=32), Omniglot(way=10, shot=1, query=2), 30, 50
     optimizer = optax.adam(optax.exponential_decay(config.learning_rate, config.halve_every, 0.5, staircase=True))
 
     def embedding(key: PRNGKeyArray) -> ProtoNet:

@@ -29,7 +29,7 @@ from quickstudy.tasks.glyphs import Glyphs
 
 def swap_effect(learner: AbstractLearner, tasks: AbstractTaskDistribution, key: PRNGKeyArray, *, ticks: int, n: int = 200) -> float:
     """The share of training queries whose predicted label changes when the support set comes from another episode."""
-    drawn = sample_tasks(tasks, key, "train", n)
+    drawn = eqx.filter_jit(sample_tasks)(tasks, key, "train", n)
 
     def labels(task: EpisodeTask) -> Int[Array, " query"]:
         responses = lifetime(learner, task, key, steps=ticks, record=lambda tick: tick.response)[1]
@@ -45,7 +45,7 @@ def swap_effect(learner: AbstractLearner, tasks: AbstractTaskDistribution, key: 
 def measure_switch(scale: Scale, seed: int) -> Measurements:
     """MAML and ProtoNet, 5-way 1-shot, few training classes, labels fixed or shuffled; accuracy on training and on new classes."""
     classes, steps = {"smoke": (25, 4), "laptop": (25, 1_500), "full": (25, 20_000)}[scale]
-    # A multi-layer perceptron compiles in a third of the time.
+    # Smoke shows that everything runs; a multi-layer perceptron compiles sooner.
     kind: Kind = "mlp" if scale == "smoke" else "conv4-stride"
     n_tasks = 50 if scale == "smoke" else 500
     maml_config = maml.Config(kind, 32, inner_learning_rate=0.4, outer_learning_rate=0.003, tasks_per_step=16)
