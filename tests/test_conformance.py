@@ -41,7 +41,9 @@ def test_program_resumes_bit_for_bit(method):
 # --- Tasks --------------------------------------------------------------------------------------------------------------------------
 
 
-needs_omniglot = pytest.mark.skipif("QUICKSTUDY_OMNIGLOT" not in os.environ, reason="Omniglot is not here: see conftest.py")
+needs_omniglot = pytest.mark.skipif(
+    "QUICKSTUDY_OMNIGLOT" not in os.environ, reason="Omniglot is not here: set QUICKSTUDY_OMNIGLOT to a folder that holds it"
+)
 
 
 class Answer(AbstractLearner):

@@ -18,7 +18,9 @@ from quickstudy.tasks.omniglot_files import read_drawings, shrink
 ALPHABETS = (("Aa", True, 9), ("Bb", True, 8), ("Cc", True, 5), ("Dd", False, 4), ("Ee", False, 8))
 
 
-needs_real_data = pytest.mark.skipif("QUICKSTUDY_OMNIGLOT" not in os.environ, reason="Omniglot is not here: see conftest.py")
+needs_real_data = pytest.mark.skipif(
+    "QUICKSTUDY_OMNIGLOT" not in os.environ, reason="Omniglot is not here: set QUICKSTUDY_OMNIGLOT to a folder that holds it"
+)
 
 
 @functools.cache
