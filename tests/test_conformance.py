@@ -13,7 +13,20 @@ import pytest
 from quickstudy import catalog, evidence
 from quickstudy.check import check_distribution, check_learner, check_program, check_task, fingerprint
 from quickstudy.core import AbstractLearner, sample_tasks
-from quickstudy.tasks import BernoulliBandit, Digits, Glyphs, Omniglot, Quadratics, Sinusoid, SmallNets, Stream, from_arrays
+from quickstudy.tasks import (
+    BernoulliBandit,
+    CorrelatedBandit,
+    Digits,
+    GaussianBandit,
+    Glyphs,
+    Omniglot,
+    Quadratics,
+    RestlessBandit,
+    Sinusoid,
+    SmallNets,
+    Stream,
+    from_arrays,
+)
 
 METHODS = sorted(catalog.METHODS)
 KEY = jax.random.key(0)
@@ -79,6 +92,14 @@ def hundredth(value):
     return [int(100 * float(value))]
 
 
+def ten_thousandth(value):
+    return [int(10_000 * float(value))]
+
+
+def first_pull(task):
+    return Answer(jnp.int32(0))
+
+
 def images(task):
     return [image.tobytes() for image in np.asarray(task.images)]
 
@@ -96,7 +117,10 @@ TASKS = {
     "omniglot": (lambda: Omniglot(way=3, shot=1, query=1), class_ids, ALL, answering(3, 3)),
     "from-arrays": (labelled_arrays, class_ids, ALL, answering(4, 2)),
     "stream": (lambda: Stream(Sinusoid()), lambda task: hundredth(task.latent["phase"] / math.pi), ALL, answering(1)),
-    "bernoulli-bandit": (BernoulliBandit, lambda task: hundredth(task.probabilities[0]), ALL, lambda task: Answer(jnp.int32(0))),
+    "bernoulli-bandit": (BernoulliBandit, lambda task: ten_thousandth(task.probabilities[0]), ALL, first_pull),
+    "gaussian-bandit": (GaussianBandit, lambda task: ten_thousandth(jax.scipy.stats.norm.cdf(task.means[0])), ALL, first_pull),
+    "correlated-bandit": (CorrelatedBandit, lambda task: ten_thousandth(task.probabilities[0]), ALL, first_pull),
+    "restless-bandit": (RestlessBandit, lambda task: ten_thousandth(task.probabilities[0]), ALL, first_pull),
     "quadratics": (Quadratics, lambda task: hundredth(jax.scipy.stats.norm.cdf(task.target[0])), ALL, staying),
     "small-nets": (lambda: SmallNets(hidden=(3,), examples=8, batch=4), images, ALL, staying),
 }

@@ -36,6 +36,9 @@ TASKS = {
     "from-arrays": "quickstudy.tasks.arrays:from_arrays",
     "stream": "quickstudy.tasks.streams:Stream",
     "bernoulli-bandit": "quickstudy.tasks.bandits:BernoulliBandit",
+    "gaussian-bandit": "quickstudy.tasks.bandits:GaussianBandit",
+    "correlated-bandit": "quickstudy.tasks.bandits:CorrelatedBandit",
+    "restless-bandit": "quickstudy.tasks.bandits:RestlessBandit",
     "quadratics": "quickstudy.tasks.quadratics:Quadratics",
     "small-nets": "quickstudy.tasks.small_nets:SmallNets",
 }

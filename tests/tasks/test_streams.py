@@ -44,5 +44,5 @@ def test_labels_are_scored_by_being_right():
 
 
 def test_only_episodes_can_be_read_as_streams():
-    with pytest.raises(TypeError, match="episodes must draw EpisodeTasks, not Bandit"):
+    with pytest.raises(TypeError, match="episodes must draw EpisodeTasks, not BernoulliArms"):
         Stream(BernoulliBandit()).sample(KEY, "train")

@@ -1,7 +1,7 @@
 """Where tasks come from: one distribution a file."""
 
 from quickstudy.tasks.arrays import LabelledArrays, from_arrays, from_image_folder
-from quickstudy.tasks.bandits import BernoulliBandit
+from quickstudy.tasks.bandits import BernoulliBandit, CorrelatedBandit, GaussianBandit, RestlessBandit
 from quickstudy.tasks.digits import Digits, load_digits
 from quickstudy.tasks.episode import EpisodeTask, EpisodeView, prediction_loss, prediction_score
 from quickstudy.tasks.glyphs import Glyphs
@@ -15,15 +15,18 @@ from quickstudy.tasks.streams import Stream, StreamTask
 __all__ = [
     "AbstractObjective",
     "BernoulliBandit",
+    "CorrelatedBandit",
     "Digits",
     "EpisodeTask",
     "EpisodeView",
+    "GaussianBandit",
     "Glyphs",
     "LabelledArrays",
     "ObjectiveView",
     "Omniglot",
     "Quadratic",
     "Quadratics",
+    "RestlessBandit",
     "Sinusoid",
     "SmallNet",
     "SmallNets",
