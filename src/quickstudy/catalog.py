@@ -23,6 +23,8 @@ METHODS = {
     "matching-nets": "quickstudy.algorithms.fewshot.matching_nets",
     "cnp": "quickstudy.algorithms.fewshot.cnp",
     "incontext-gru": "quickstudy.algorithms.incontext.incontext_gru",
+    "ppo": "quickstudy.algorithms.rl.ppo",
+    "rl2": "quickstudy.algorithms.metarl.rl2",
     "lstm-optimizer": "quickstudy.algorithms.optimizers.lstm_optimizer",
     "mlp-optimizer": "quickstudy.algorithms.optimizers.mlp_optimizer",
 }
@@ -61,6 +63,8 @@ CLAIMS = {
 }
 
 FAMILIES = {
+    "rl": "learn one task by trial and error",
+    "metarl": "learn a new world within one life, by learning to explore it",
     "fewshot": "learn a new task from a few examples: by optimisation, by metric, by black box",
     "incontext": "learn inside a sequence, with frozen weights",
     "optimizers": "learn the rule that learns: optimisers that were trained",

@@ -83,7 +83,7 @@ def test_gaussian_arms_pay_their_mean_with_their_deviation():
     ("response", "actions"), [(jnp.float32(0), Discrete(2)), (jnp.zeros(2, jnp.int32), Discrete(2)), (jnp.zeros(3), Continuous(2))]
 )
 def test_a_response_that_is_no_action_is_refused(response, actions):
-    with pytest.raises(TypeError, match="a response must be one action of (Discrete|Continuous)"):
+    with pytest.raises(TypeError, match="a response must be one action of"):
         check_response(response, actions)
 
 

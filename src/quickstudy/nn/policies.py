@@ -1,6 +1,7 @@
 """Distributions over actions, as few lines as they need: draw, log-probability, entropy, divergence."""
 
 import math
+from typing import Any
 
 import equinox as eqx
 import jax
@@ -20,7 +21,10 @@ class Categorical(eqx.Module):
     logits: Float[Array, "... n"]
 
     def draw(self, key: PRNGKeyArray) -> Int[Array, "..."]:
-        return jr.categorical(key, self.logits).astype(jnp.int32)
+        # One number a draw, where the Gumbel trick needs one an action.
+        place = jr.uniform(key, (*self.logits.shape[:-1], 1))
+        below = jnp.cumsum(jax.nn.softmax(self.logits), axis=-1) <= place
+        return jnp.sum(below, axis=-1).clip(max=self.logits.shape[-1] - 1).astype(jnp.int32)
 
     def likeliest(self) -> Int[Array, "..."]:
         return jnp.argmax(self.logits, axis=-1).astype(jnp.int32)
@@ -32,7 +36,7 @@ class Categorical(eqx.Module):
         log = jax.nn.log_softmax(self.logits)
         return -jnp.sum(jnp.exp(log) * log, axis=-1)
 
-    def divergence(self, other: "Categorical") -> Float[Array, "..."]:
+    def divergence(self, other: Any) -> Float[Array, "..."]:
         """KL(self || other)."""
         log = jax.nn.log_softmax(self.logits)
         return jnp.sum(jnp.exp(log) * (log - jax.nn.log_softmax(other.logits)), axis=-1)
@@ -65,7 +69,7 @@ class Gaussian(eqx.Module):
         wide = jnp.broadcast_to(self.log_deviation, self.mean.shape)
         return jnp.sum(wide + 0.5 * math.log(2 * math.pi * math.e), axis=-1)
 
-    def divergence(self, other: "Gaussian") -> Float[Array, "..."]:
+    def divergence(self, other: Any) -> Float[Array, "..."]:
         """KL(self || other)."""
         ratio = jnp.exp(2 * (self.log_deviation - other.log_deviation))
         away = (self.mean - other.mean) * jnp.exp(-other.log_deviation)

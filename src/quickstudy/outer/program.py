@@ -1,7 +1,7 @@
 """What a slow loop is, and the one loop that runs any of them."""
 
 from collections.abc import Callable, Iterator
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import equinox as eqx
 import jax
@@ -14,6 +14,7 @@ from jaxtyping import Array, PRNGKeyArray, PyTree
 from quickstudy.core import AbstractLearner, AbstractTaskDistribution
 
 State = Any
+Weights = TypeVar("Weights")
 Metrics = dict[str, Array]
 
 
@@ -113,10 +114,10 @@ def train(program: Program, *, steps: int, seed: int, chunk: int = 100) -> Abstr
 
 
 def apply_gradient(
-    optimizer: optax.GradientTransformation, gradient: PyTree, state: optax.OptState, learner: AbstractLearner
-) -> tuple[AbstractLearner, optax.OptState]:
-    """One optimiser step on a learner's floating-point leaves."""
+    optimizer: optax.GradientTransformation, gradient: PyTree, state: optax.OptState, weights: Weights
+) -> tuple[Weights, optax.OptState]:
+    """One optimiser step on the floating-point leaves of a learner, or of any tree."""
     # Optax mixes integer counts with floats, which strict promotion, where a caller has it on, would refuse.
     with jax.numpy_dtype_promotion("standard"):
-        updates, state = optimizer.update(gradient, state, eqx.filter(learner, eqx.is_inexact_array))
-    return eqx.apply_updates(learner, updates), state
+        updates, state = optimizer.update(gradient, state, eqx.filter(weights, eqx.is_inexact_array))
+    return eqx.apply_updates(weights, updates), state

@@ -10,7 +10,19 @@ import jax.random as jr
 import optax
 from jaxtyping import Array, Key, PRNGKeyArray, PyTree
 
-from quickstudy.core import AbstractLearner, AbstractTask, AbstractTaskDistribution, Life, lifetime, live, nothing, sample_tasks
+from quickstudy.core import (
+    AbstractLearner,
+    AbstractTask,
+    AbstractTaskDistribution,
+    Life,
+    Records,
+    Tick,
+    lifetime,
+    live,
+    nothing,
+    sample_tasks,
+    score,
+)
 from quickstudy.outer.program import Metrics, Program, apply_gradient
 from quickstudy.strategies.base import Strategy
 
@@ -25,23 +37,30 @@ class Window(NamedTuple):
     tasks: AbstractTask
 
 
-def _begin(learners: AbstractLearner, tasks: AbstractTask, keys: Keys, axis: int | None) -> Life:
+def begin_lives(learners: AbstractLearner, tasks: AbstractTask, keys: Keys, axis: int | None) -> Life:
     """Begin a life in every task: one shared learner (`axis` None) or one learner per task (`axis` 0)."""
     begin = lambda learner, task, k: lifetime(learner, task, k, steps=0, record=nothing)[0]
     return eqx.filter_vmap(begin, in_axes=(eqx.if_array(0) if axis == 0 else None, eqx.if_array(0), 0))(learners, tasks, keys)
 
 
-def _live_window(learners: AbstractLearner, window: Window, keys: Keys, unroll: int, axis: int | None):
-    """Live `unroll` more ticks in every task; returns the lives and their scores, `(lives, unroll)`."""
-    go = lambda learner, task, life, k: live(learner, task, life, k, steps=unroll)
+def live_window(
+    learners: AbstractLearner,
+    window: Window,
+    keys: Keys,
+    unroll: int,
+    axis: int | None,
+    record: Callable[[Tick], Records] = score,
+) -> tuple[Life, Records]:
+    """Live `unroll` more ticks in every task; returns the lives and their records, by default scores `(lives, unroll)`."""
+    go = lambda learner, task, life, k: live(learner, task, life, k, steps=unroll, record=record)
     each = eqx.if_array(0)
     return eqx.filter_vmap(go, in_axes=(each if axis == 0 else None, each, each, 0))(learners, window.tasks, window.lives, keys)
 
 
-def _where(condition: Array, new: PyTree, old: PyTree) -> PyTree:
+def choose(condition: Array, new: PyTree, old: PyTree) -> PyTree:
     """Choose whole entries along the first axis of two stacked trees."""
-    choose = lambda a, b: jnp.where(condition.reshape((-1,) + (1,) * (a.ndim - 1)), a, b) if eqx.is_array(a) else a
-    return jax.tree.map(choose, new, old)
+    pick = lambda a, b: jnp.where(condition.reshape((-1,) + (1,) * (a.ndim - 1)), a, b) if eqx.is_array(a) else a
+    return jax.tree.map(pick, new, old)
 
 
 def _require_window(unroll: int, horizon: int) -> None:
@@ -69,18 +88,18 @@ def truncate(
         learner_key, task_key, life_key = jr.split(key, 3)
         new = learner(learner_key)
         drawn = sample_tasks(tasks, task_key, "train", tasks_per_step)
-        lives = _begin(new, drawn, jr.split(life_key, tasks_per_step), None)
+        lives = begin_lives(new, drawn, jr.split(life_key, tasks_per_step), None)
         return Window((new, optimizer.init(eqx.filter(new, eqx.is_inexact_array))), lives, drawn)
 
     def update(window: Window, key: PRNGKeyArray) -> tuple[Window, Metrics]:
         task_key, life_key, live_key = (jr.split(k, tasks_per_step) for k in jr.split(key, 3))
         current, optimizer_state = window.slow
         ended = window.lives.tick >= horizon
-        drawn = _where(ended, jax.vmap(lambda k: tasks.sample(k, "train"))(task_key), window.tasks)
-        lives = jax.lax.stop_gradient(_where(ended, _begin(current, drawn, life_key, None), window.lives))
+        drawn = choose(ended, jax.vmap(lambda k: tasks.sample(k, "train"))(task_key), window.tasks)
+        lives = jax.lax.stop_gradient(choose(ended, begin_lives(current, drawn, life_key, None), window.lives))
 
         def loss(current):
-            after, scores = _live_window(current, Window(None, lives, drawn), live_key, unroll, None)
+            after, scores = live_window(current, Window(None, lives, drawn), live_key, unroll, None)
             return -jnp.mean(scores), (after, scores)
 
         (value, (after, scores)), gradient = eqx.filter_value_and_grad(loss, has_aux=True)(current)
@@ -110,7 +129,7 @@ def evolve(
         return _paired(sample_tasks(tasks, key, "train", strategy.pairs))
 
     def begin(members: AbstractLearner, drawn: AbstractTask, key: PRNGKeyArray) -> Life:
-        return _begin(members, drawn, _paired_keys(key, strategy.pairs), 0)
+        return begin_lives(members, drawn, _paired_keys(key, strategy.pairs), 0)
 
     def init(key: PRNGKeyArray) -> Window:
         learner_key, task_key, life_key = jr.split(key, 3)
@@ -126,9 +145,9 @@ def evolve(
         ended = window.lives.tick >= horizon
         state, perturbed = strategy.ask(state, mean, ask_key, ended[: strategy.pairs])
         members = eqx.combine(perturbed, rest)
-        drawn = _where(ended, draw(task_key), window.tasks)
-        lives = _where(ended, begin(members, drawn, life_key), window.lives)
-        after, scores = _live_window(members, Window(None, lives, drawn), _paired_keys(live_key, strategy.pairs), unroll, 0)
+        drawn = choose(ended, draw(task_key), window.tasks)
+        lives = choose(ended, begin(members, drawn, life_key), window.lives)
+        after, scores = live_window(members, Window(None, lives, drawn), _paired_keys(live_key, strategy.pairs), unroll, 0)
         state, mean = strategy.tell(state, mean, -jnp.mean(scores, axis=1))
         metrics = {"loss": -jnp.mean(scores), "score": jnp.mean(scores)}
         return Window((eqx.combine(mean, rest), state), after, drawn), metrics

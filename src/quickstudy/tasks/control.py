@@ -25,11 +25,21 @@ class Discrete(NamedTuple):
 
     n: int
 
+    @property
+    def numbers(self) -> int:
+        """How many numbers show an action, as one-hot, or a policy's preference for each."""
+        return self.n
+
 
 class Continuous(NamedTuple):
     """Actions of `size` numbers, each within -1 and 1: float32 vectors. The task brings them to its own units, and clips them."""
 
     size: int
+
+    @property
+    def numbers(self) -> int:
+        """How many numbers show an action, or a policy's mean."""
+        return self.size
 
 
 Actions = Discrete | Continuous

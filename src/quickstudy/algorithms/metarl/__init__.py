@@ -1,0 +1,1 @@
+"""Learning to reinforcement-learn: agents that find out, within one life, which task they are in."""

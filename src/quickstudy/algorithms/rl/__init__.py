@@ -1,0 +1,1 @@
+"""Reinforcement learning in one task: what meta-reinforcement-learning is built from."""

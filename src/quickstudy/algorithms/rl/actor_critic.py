@@ -1,0 +1,141 @@
+"""Agents that judge what they see: a policy to draw the action from, and what the future is worth."""
+
+import abc
+import math
+from typing import Any, Literal, TypeAlias
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import jax.random as jr
+from jaxtyping import Array, Float, PRNGKeyArray
+
+from quickstudy.core import AbstractLearner, AbstractTaskDistribution, End
+from quickstudy.nn.memory import AbstractMemory
+from quickstudy.nn.policies import Categorical, Gaussian, Policy
+from quickstudy.tasks.control import Actions, ControlView, Discrete, control_shapes
+
+Fast: TypeAlias = Any
+Feature = Literal["observation", "action", "reward", "end"]
+OBSERVATION: tuple[Feature, ...] = ("observation",)
+EVERYTHING: tuple[Feature, ...] = ("observation", "action", "reward", "end")
+
+
+class AbstractActorCritic(AbstractLearner):
+    """A learner that acts by drawing from a policy, and whose fast state moves on with every view."""
+
+    @abc.abstractmethod
+    def judge(self, fast: Fast, view: ControlView) -> tuple[Fast, Policy, Float[Array, ""]]:
+        """The fast state after this view, the policy, and the value of what follows."""
+
+    @abc.abstractmethod
+    def unroll(self, fast: Fast, views: ControlView) -> tuple[Policy, Float[Array, " ticks"]]:
+        """What `judge` says at every tick of a sequence of views, in one pass."""
+
+    # The compiler sees that `respond` and `observe` judge the same view, and does it once.
+    def respond(self, fast: Fast, view: ControlView, key: PRNGKeyArray) -> Array:
+        return self.judge(fast, view)[1].draw(key)
+
+    def observe(self, fast: Fast, view: ControlView, response: Array, feedback: ControlView, key: PRNGKeyArray) -> Fast:
+        return self.judge(fast, view)[0]
+
+
+class ActorCritic(AbstractActorCritic):
+    """A memory that reads what is seen, and two heads on its features: the policy's numbers and the value.
+
+    `reads` says which parts of a view the memory gets; `log_deviation` is that of continuous actions, None for discrete ones.
+    """
+
+    memory: AbstractMemory
+    actor: eqx.Module
+    critic: eqx.Module
+    log_deviation: Float[Array, " size"] | None
+    actions: Actions = eqx.field(static=True)
+    reads: tuple[Feature, ...] = eqx.field(static=True)
+
+    def begin(self, view: ControlView, key: PRNGKeyArray) -> Fast:
+        return self.memory.start()
+
+    def judge(self, fast: Fast, view: ControlView) -> tuple[Fast, Policy, Float[Array, ""]]:
+        after, features = self.memory.step(fast, see(view, self.actions, self.reads))
+        policy, value = self._heads(features)
+        return after, policy, value
+
+    def unroll(self, fast: Fast, views: ControlView) -> tuple[Policy, Float[Array, " ticks"]]:
+        xs = jax.vmap(lambda view: see(view, self.actions, self.reads))(views)
+        return jax.vmap(self._heads)(self.memory.unroll(fast, xs))
+
+    def _heads(self, features: Float[Array, " features"]) -> tuple[Policy, Float[Array, ""]]:
+        numbers, value = self.actor(features), self.critic(features)[0]  # type: ignore[operator]
+        return Categorical(numbers) if self.log_deviation is None else Gaussian(numbers, self.log_deviation), value
+
+
+def see(view: ControlView, actions: Actions, reads: tuple[Feature, ...]) -> Float[Array, " inputs"]:
+    """The parts of a view as one vector: an action as one-hot (none at all before the first), the end as zero or one.
+
+    >>> from quickstudy.tasks.control import first_view
+    >>> see(first_view(jnp.array([0.5]), Discrete(2)), Discrete(2), EVERYTHING).tolist()
+    [0.5, 0.0, 0.0, 0.0, 0.0]
+    """
+    action = jax.nn.one_hot(view.action, actions.n) if isinstance(actions, Discrete) else view.action
+    parts = {
+        "observation": jnp.ravel(view.observation),
+        "action": action,
+        "reward": view.reward[None],
+        "end": (view.end != End.RUNNING).astype(jnp.float32)[None],
+    }
+    return jnp.concatenate([parts[name] for name in reads])
+
+
+def inputs(tasks: AbstractTaskDistribution, reads: tuple[Feature, ...]) -> tuple[int, Actions]:
+    """How many numbers an agent reads in these tasks, and the actions it has. Raises `TypeError` if they are not control tasks."""
+    shapes, actions = control_shapes(tasks), tasks.actions  # type: ignore[attr-defined]
+    sizes = {"observation": math.prod(shapes.observation.shape), "action": actions.numbers, "reward": 1, "end": 1}
+    return sum(sizes[name] for name in reads), actions
+
+
+class TanhMLP(eqx.Module):
+    """Layers of the given `widths` with tanh between them, for one example."""
+
+    weights: tuple[Float[Array, "_ _"], ...]
+    biases: tuple[Float[Array, " _"], ...]
+
+    def __call__(self, x: Float[Array, " inputs"]) -> Float[Array, " outputs"]:
+        for weight, bias in zip(self.weights[:-1], self.biases[:-1], strict=True):
+            x = jnp.tanh(x @ weight + bias)
+        return x @ self.weights[-1] + self.biases[-1]
+
+
+def head(widths: tuple[int, ...], last: float, orthogonal: bool, *, key: PRNGKeyArray) -> TanhMLP:
+    """A head whose weights are orthogonal, with gain sqrt(2) inside and `last` at the end, or else Glorot-uniform throughout.
+
+    Source of the gains: Engstrom et al. 2020, "Implementation Matters in Deep Policy Gradients", after OpenAI's baselines.
+
+    >>> import jax
+    >>> head((4, 64, 2), 0.01, True, key=jax.random.key(0))(jnp.ones(4)).shape
+    (2,)
+    """
+    keys = jr.split(key, len(widths) - 1)
+    gains = [math.sqrt(2)] * (len(widths) - 2) + [last]
+    initials = [jax.nn.initializers.orthogonal(gain) if orthogonal else jax.nn.initializers.glorot_uniform() for gain in gains]
+    weights = tuple(make(k, (i, o)) for make, k, i, o in zip(initials, keys, widths, widths[1:], strict=False))
+    return TanhMLP(weights, tuple(jnp.zeros(o) for o in widths[1:]))
+
+
+def actor_critic(
+    tasks: AbstractTaskDistribution,
+    memory: AbstractMemory,
+    features: int,
+    hidden: tuple[int, ...],
+    *,
+    reads: tuple[Feature, ...],
+    orthogonal: bool = True,
+    key: PRNGKeyArray,
+) -> ActorCritic:
+    """An agent for these tasks: a memory with `features` outputs, and heads with `hidden` layers on it."""
+    actor_key, critic_key = jr.split(key)
+    actions = inputs(tasks, reads)[1]
+    actor = head((features, *hidden, actions.numbers), 0.01, orthogonal, key=actor_key)
+    critic = head((features, *hidden, 1), 1.0, orthogonal, key=critic_key)
+    log_deviation = None if isinstance(actions, Discrete) else jnp.zeros(actions.numbers)
+    return ActorCritic(memory, actor, critic, log_deviation, actions, reads)

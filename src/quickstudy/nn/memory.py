@@ -1,0 +1,89 @@
+"""What an agent remembers: one interface for networks that read a sequence tick by tick, or all of it at once.
+
+`step` is how an agent lives, `unroll` how it is trained: it must give what `step` gives tick by tick, and a test says so for each.
+"""
+
+import abc
+from typing import Any, TypeAlias
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import jax.random as jr
+from jaxtyping import Array, Float, PRNGKeyArray
+
+Memory: TypeAlias = Any
+
+
+class AbstractMemory(eqx.Module):
+    """A network with a memory, for one sequence at a time."""
+
+    @abc.abstractmethod
+    def start(self) -> Memory:
+        """The memory before anything was read."""
+
+    @abc.abstractmethod
+    def step(self, memory: Memory, x: Float[Array, " inputs"]) -> tuple[Memory, Float[Array, " outputs"]]:
+        """Read one tick: the new memory and the features of this tick."""
+
+    @abc.abstractmethod
+    def unroll(self, memory: Memory, xs: Float[Array, "ticks inputs"]) -> Float[Array, "ticks outputs"]:
+        """Read many ticks at once: the features of each."""
+
+
+class NoMemory(AbstractMemory):
+    """Features are the input itself: an agent that reacts to what it sees now."""
+
+    def start(self) -> None:
+        return None
+
+    def step(self, memory: None, x: Float[Array, " inputs"]) -> tuple[None, Float[Array, " outputs"]]:
+        return None, x
+
+    def unroll(self, memory: None, xs: Float[Array, "ticks inputs"]) -> Float[Array, "ticks outputs"]:
+        return xs
+
+
+class GRU(AbstractMemory):
+    """A gated recurrent unit whose input products are taken for all ticks at once.
+
+    Source: Cho et al. 2014, "Learning Phrase Representations using RNN Encoder-Decoder for Statistical Machine Translation".
+
+    >>> import jax
+    >>> gru = GRU(3, 8, key=jax.random.key(0))
+    >>> gru.unroll(gru.start(), jnp.ones((5, 3))).shape
+    (5, 8)
+    """
+
+    reading: Float[Array, "inputs gates"]
+    bias: Float[Array, " gates"]
+    recurrence: Float[Array, "hidden gates"]
+    candidate_bias: Float[Array, " hidden"]
+
+    def __init__(self, inputs: int, hidden: int, *, key: PRNGKeyArray):
+        reading_key, recurrence_key = jr.split(key)
+        self.reading = jr.normal(reading_key, (inputs, 3 * hidden)) / inputs**0.5
+        # Orthogonal blocks keep the memory's length over many ticks, where small random ones forget.
+        self.recurrence = jnp.concatenate(list(jr.orthogonal(recurrence_key, hidden, (3,))), axis=1)
+        self.bias, self.candidate_bias = jnp.zeros(3 * hidden), jnp.zeros(hidden)
+
+    def start(self) -> Float[Array, " hidden"]:
+        return jnp.zeros(self.recurrence.shape[0])
+
+    def step(self, memory: Float[Array, " hidden"], x: Float[Array, " inputs"]) -> tuple[Memory, Float[Array, " outputs"]]:
+        after = self._turn(memory, x @ self.reading + self.bias)
+        return after, after
+
+    def unroll(self, memory: Float[Array, " hidden"], xs: Float[Array, "ticks inputs"]) -> Float[Array, "ticks outputs"]:
+        def tick(memory, read):
+            after = self._turn(memory, read)
+            return after, after
+
+        return jax.lax.scan(tick, memory, xs @ self.reading + self.bias[None])[1]
+
+    def _turn(self, memory: Float[Array, " hidden"], read: Float[Array, " gates"]) -> Float[Array, " hidden"]:
+        hidden = memory.shape[-1]
+        recalled = memory @ self.recurrence
+        reset, update = jnp.split(jax.nn.sigmoid(read[: 2 * hidden] + recalled[: 2 * hidden]), 2)
+        candidate = jnp.tanh(read[2 * hidden :] + reset * (recalled[2 * hidden :] + self.candidate_bias))
+        return candidate + update * (memory - candidate)

@@ -1,0 +1,86 @@
+"""A ladder of tiny environments whose optimal policy and values are known in closed form, each one step harder than the last.
+
+All have three places and two actions, so one compiled program trains on the whole ladder side by side.
+"""
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import jax.random as jr
+import numpy as np
+
+from quickstudy.tasks.control import AbstractControl, AbstractEnvironment, Discrete
+
+STOP = -1
+DISCOUNT = 0.9
+
+
+class Probe(AbstractEnvironment):
+    """Rewards and successors of every place and action; a successor of `STOP` ends the episode; `limit` ticks cut it off."""
+
+    starts: jax.Array
+    rewards: jax.Array
+    successors: jax.Array
+    horizon: int = eqx.field(static=True)
+
+    @property
+    def actions(self):
+        return Discrete(2)
+
+    def begin(self, key):
+        return jr.choice(key, 3, p=self.starts)
+
+    def look(self, state):
+        return jax.nn.one_hot(state, 3)
+
+    def act(self, state, action, key):
+        after = self.successors[state, action]
+        return jnp.maximum(after, 0), self.rewards[state, action], after == STOP
+
+    def text(self, world):
+        return str(int(world.state))
+
+    def image(self, world):
+        return np.zeros((1, 1, 3), np.uint8)
+
+
+class Probes(AbstractControl):
+    """Always the same probe."""
+
+    probe: Probe
+
+    @property
+    def actions(self):
+        return Discrete(2)
+
+    def sample(self, key, split):
+        return self.probe
+
+
+FIRST = [1.0, 0.0, 0.0]
+ALL_STOP = [[STOP, STOP]] * 3
+# name -> starts, rewards, successors, the value of each place that is visited, the best action there (None: both are as good)
+LADDER = {
+    "a reward to expect": (FIRST, [[1, 1]] * 3, ALL_STOP, {0: 1.0}, {}),
+    "rewards that differ by place": ([0.5, 0.5, 0], [[1, 1], [-1, -1], [0, 0]], ALL_STOP, {0: 1.0, 1: -1.0}, {}),
+    "a reward that comes later": (FIRST, [[0, 0], [1, 1], [0, 0]], [[1, 1], [STOP] * 2, [STOP] * 2], {0: DISCOUNT, 1: 1.0}, {}),
+    "an action that pays": (FIRST, [[-1, 1]] * 3, ALL_STOP, {0: 1.0}, {0: 1}),
+    "an action that depends on the place": ([0.5, 0.5, 0], [[1, -1], [-1, 1], [0, 0]], ALL_STOP, {0: 1.0, 1: 1.0}, {0: 0, 1: 1}),
+    "a detour that pays": (
+        FIRST,
+        [[0.5, 0], [1, 0], [0, 0]],
+        [[STOP, 1], [STOP, STOP], [STOP] * 2],
+        {0: DISCOUNT, 1: 1.0},
+        {0: 1, 1: 0},
+    ),
+    # Reward 1 a tick without end; episodes are cut off, and a cut must not be taken for an end: 1 / (1 - discount).
+    "a time limit that is no end": (FIRST, [[1, 1]] * 3, [[0, 0]] * 3, {0: 1 / (1 - DISCOUNT)}, {}),
+}
+
+
+def ladder(horizon=5):
+    """All probes stacked along a first axis."""
+    one = lambda starts, rewards, successors, *_: Probe(
+        jnp.array(starts), jnp.array(rewards, jnp.float32), jnp.array(successors, jnp.int32), horizon
+    )
+    return jax.tree.map(lambda *leaves: jnp.stack(leaves), *(one(*rung) for rung in LADDER.values()))
