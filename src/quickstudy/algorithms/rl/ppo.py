@@ -243,7 +243,7 @@ def _judge(
     batch = Batch(memories, rollout.views, rollout.responses, rollout.policies, logs, values, gains, targets)
     if not jax.tree.leaves(memories):
         # Without a memory every tick is a sequence of its own.
-        batch = jax.tree.map(lambda leaf: leaf.reshape(-1, 1, *leaf.shape[2:]), batch)
+        batch = jax.tree.map(lambda leaf: leaf.reshape(config.lives * config.ticks, 1, *leaf.shape[2:]), batch)
     return batch, seen, metrics
 
 
