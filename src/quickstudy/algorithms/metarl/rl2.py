@@ -35,7 +35,7 @@ class Config:
     epochs: int = 4  # ours
     minibatches: int = 4  # ours
     learning_rate: float = 0.003  # ours
-    anneal: int = 0  # outer steps after which the learning rate has fallen to zero; 0: it does not fall
+    anneal: int = 0  # outer steps after which learning rate and entropy bonus have fallen to zero; 0: they do not fall
     discount: float = 1.0  # Duan et al. 2016 take 0.99; the sum that is reported is not discounted
     decay: float = 0.95  # ours; Duan et al. 2016 take 0.3
     clip: float = 0.2  # Schulman et al. 2017

@@ -30,7 +30,7 @@ from quickstudy.algorithms.rl.actor_critic import EVERYTHING, OBSERVATION, Abstr
 from quickstudy.core import AbstractTaskDistribution, End, Tick, sample_tasks
 from quickstudy.nn.memory import NoMemory
 from quickstudy.nn.policies import Policy
-from quickstudy.outer import Preset, Program, apply_gradient
+from quickstudy.outer import Preset, Program
 from quickstudy.outer.program import Metrics
 from quickstudy.outer.windows import Window, begin_lives, choose, live_window
 from quickstudy.rl import advantages, bootstrap, explained_variance
@@ -49,7 +49,7 @@ class Config:
     epochs: int = 4  # Huang et al. 2022
     minibatches: int = 4  # Huang et al. 2022
     learning_rate: float = 2.5e-4  # Schulman et al. 2017, table 5
-    anneal: int = 0  # outer steps after which the learning rate has fallen to zero; 0: it does not fall
+    anneal: int = 0  # outer steps after which learning rate and entropy bonus have fallen to zero; 0: they do not fall
     discount: float = 0.99  # Schulman et al. 2017
     decay: float = 0.95  # Schulman et al. 2017
     clip: float = 0.2  # Schulman et al. 2017
@@ -108,6 +108,7 @@ class State(NamedTuple):
     values: Moments
     rewards: Moments
     sums: Float[Array, " lives"]
+    step: Int[Array, ""]
 
 
 class Rollout(NamedTuple):
@@ -138,12 +139,8 @@ class Batch(NamedTuple):
 
 def improve(config: Config, tasks: AbstractTaskDistribution, learner: Callable[[PRNGKeyArray], AbstractActorCritic]) -> Program:
     """PPO as a slow loop, for any actor-critic: `learner(key)` draws its initial weights."""
-    steps = config.anneal * config.epochs * config.minibatches
-    rate = optax.linear_schedule(config.learning_rate, 0.0, steps) if steps else config.learning_rate
-    optimizer = optax.chain(
-        optax.clip_by_global_norm(config.largest_gradient),
-        optax.adam(rate, eps=1e-5),  # Huang et al. 2022
-    )
+    # The learning rate is not the optimiser's, so that it can fall, and be an array.
+    optimizer = optax.chain(optax.clip_by_global_norm(config.largest_gradient), optax.scale_by_adam(eps=1e-5))  # Huang et al. 2022
 
     def init(key: PRNGKeyArray) -> State:
         learner_key, task_key, life_key = jr.split(key, 3)
@@ -151,7 +148,7 @@ def improve(config: Config, tasks: AbstractTaskDistribution, learner: Callable[[
         drawn = sample_tasks(tasks, task_key, "train", config.lives)
         lives = begin_lives(new, drawn, jr.split(life_key, config.lives), None)
         window = Window((new, optimizer.init(ravel_pytree(eqx.filter(new, eqx.is_inexact_array))[0])), lives, drawn)
-        return State(window, no_moments(), no_moments(), jnp.zeros(config.lives))
+        return State(window, no_moments(), no_moments(), jnp.zeros(config.lives), jnp.zeros((), jnp.int32))
 
     def update(state: State, key: PRNGKeyArray) -> tuple[State, Metrics]:
         begin_key, live_key, learn_key = jr.split(key, 3)
@@ -161,6 +158,7 @@ def improve(config: Config, tasks: AbstractTaskDistribution, learner: Callable[[
         rewards, sums, rewards_seen = _scale(config, state, rollout)
         batch, values_seen, metrics = _judge(config, current, window, rollout, rewards, state.values)
 
+        left = jnp.maximum(1 - state.step / config.anneal, 0.0) if config.anneal else 1.0
         # One vector of all weights: the optimiser's arithmetic is then a handful of loops, not a handful for every layer.
         arrays, rest = eqx.partition(current, eqx.is_inexact_array)
         weights, shaped = ravel_pytree(arrays)
@@ -168,15 +166,17 @@ def improve(config: Config, tasks: AbstractTaskDistribution, learner: Callable[[
         def step(carry: tuple, chosen: Int[Array, " sequences"]) -> tuple[tuple, Metrics]:
             weights, optimizer_state = carry
             few = jax.tree.map(lambda leaf: leaf[chosen], batch)
-            loss = lambda w: surrogate(eqx.combine(shaped(w), rest), few, config, values_seen)
+            loss = lambda w: surrogate(eqx.combine(shaped(w), rest), few, config, values_seen, left)
             gradient, metrics = jax.grad(loss, has_aux=True)(weights)
-            return apply_gradient(optimizer, gradient, optimizer_state, weights), metrics
+            with jax.numpy_dtype_promotion("standard"):  # Optax mixes integer counts with floats
+                direction, optimizer_state = optimizer.update(gradient, optimizer_state)
+            return (weights - config.learning_rate * left * direction, optimizer_state), metrics
 
         order = minibatches(config, batch.targets.shape[0], learn_key)
         (weights, optimizer_state), learned = jax.lax.scan(step, (weights, optimizer_state), order)
         window = window._replace(slow=(eqx.combine(shaped(weights), rest), optimizer_state))
         metrics |= jax.tree.map(jnp.mean, learned)
-        return State(window, values_seen, rewards_seen, sums), metrics
+        return State(window, values_seen, rewards_seen, sums, state.step + 1), metrics
 
     return Program(init, update, lambda state: state.window.slow[0])
 
@@ -276,8 +276,10 @@ def minibatches(config: Config, sequences: int, key: PRNGKeyArray) -> Int[Array,
     return order.reshape(config.epochs * config.minibatches, -1)
 
 
-def surrogate(learner: AbstractActorCritic, batch: Batch, config: Config, seen: Moments) -> tuple[Float[Array, ""], Metrics]:
-    """The loss of a minibatch, and what to watch while it is minimised."""
+def surrogate(
+    learner: AbstractActorCritic, batch: Batch, config: Config, seen: Moments, left: Float[Array, ""] | float = 1.0
+) -> tuple[Float[Array, ""], Metrics]:
+    """The loss of a minibatch, and what to watch while it is minimised; `left` is the share of the entropy bonus that is left."""
     policies, values = jax.vmap(learner.unroll)(batch.memories, batch.views)
     log_ratio = policies.log_probability(batch.responses) - batch.log_probabilities
     ratio, gain = jnp.exp(log_ratio), batch.advantages
@@ -291,7 +293,7 @@ def surrogate(learner: AbstractActorCritic, batch: Batch, config: Config, seen: 
         near = old + jnp.clip(values - old, -config.clip, config.clip)
         error = jnp.maximum(error, (near - (batch.targets - centre) / spread) ** 2)
     entropy = jnp.mean(policies.entropy())
-    loss = actor + config.value_weight * jnp.mean(error) / 2 - config.entropy * entropy
+    loss = actor + config.value_weight * jnp.mean(error) / 2 - config.entropy * left * entropy
     if config.divergence:
         loss = loss + config.divergence * jnp.mean(batch.policies.divergence(policies))
     metrics = {"loss": loss, "entropy": entropy, "divergence": jnp.mean(ratio - 1 - log_ratio)}
