@@ -77,9 +77,7 @@ def set_physics(environment, values):
 
 @pytest.fixture
 def gymnasium():
-    return pytest.importorskip(
-        "gymnasium", reason="Gymnasium is not here: pip install 'quickstudy[gymnasium]' compares our physics with it"
-    )
+    return pytest.importorskip("gymnasium", reason="Gymnasium is not here: pip install 'quickstudy[gymnasium]'")
 
 
 def our_steps(task, state_of, states, actions):
@@ -111,7 +109,7 @@ def test_every_step_is_gymnasiums(gymnasium, kind, factor):
     for x64, close in ((True, 1e-6), (False, 1e-3)):
         with jax.enable_x64(x64):
             ours = our_steps(dataclasses.replace(kind(), **varied), state_of, states, actions)
-        # Theirs are observations in float32, so 6e-8 of a value is the best there is; in float32 an acrobot's fastest step loses four digits.
+        # Their observations are float32: 6e-8 of a value is the best there is. In float32 an acrobot's fastest step loses four digits.
         np.testing.assert_allclose(ours[0] / (1 + np.abs(wanted)), wanted / (1 + np.abs(wanted)), atol=close)
         np.testing.assert_allclose(ours[1], rewards, rtol=close, atol=close)
         np.testing.assert_array_equal(ours[2], ends)
@@ -180,7 +178,7 @@ def test_swinging_with_the_motion_climbs_the_mountain_and_idling_does_not():
 
 
 def test_a_free_acrobot_keeps_its_energy_and_a_driven_one_does_not():
-    """Runge and Kutta's error per second shrinks with the fourth power of the step: a fine step shows the equations conserve energy."""
+    """The integrator's error shrinks with the fourth power of the step: with a fine one, only wrong equations would lose energy."""
     task = AcrobotTask(time_step=0.005)
 
     def total(state):

@@ -4,8 +4,9 @@ Observation: cosine and sine of the first link's angle from hanging, the same of
 (radians, seconds). Actions: torque -1, 0 or 1. Reward: -1 a tick, 0 in the one that ends the episode: when the free end is one link's
 length above the bar. It is cut off after 500 ticks.
 
-Source: Sutton 1996, "Generalization in Reinforcement Learning: Successful Examples Using Sparse Coarse Coding"; the numbers are those of
-Gymnasium's `Acrobot-v1`, the equations of motion those of Sutton and Barto's book that it uses, integrated by Runge and Kutta's fourth order.
+Source: Sutton 1996, "Generalization in Reinforcement Learning: Successful Examples Using Sparse Coarse Coding"; the numbers are
+those of Gymnasium's `Acrobot-v1`, the equations of motion those of Sutton and Barto's book, which it uses, integrated by the
+fourth-order method of Runge and Kutta.
 """
 
 import math
@@ -77,12 +78,11 @@ class AcrobotTask(AbstractEnvironment):
         w1, w2 = state.first_turning, state.second_turning
         cosine, sine = jnp.cos(state.second), jnp.sin(state.second)
         # The mass matrix is [[whole, coupling], [coupling, lower]].
+        reach = self.first_mass * self.first_centre**2 + self.second_mass * self.first_length**2 + self.inertia
         lower = self.second_mass * self.second_centre**2 + self.inertia
         bend = self.second_mass * self.first_length * self.second_centre
         coupling = lower + bend * cosine
-        whole = (
-            self.first_mass * self.first_centre**2 + self.second_mass * self.first_length**2 + self.inertia + lower + 2 * bend * cosine
-        )
+        whole = reach + lower + 2 * bend * cosine
         weight = self.gravity * self.second_mass * self.second_centre * jnp.sin(state.first + state.second)
         hanging = self.gravity * (self.first_mass * self.first_centre + self.second_mass * self.first_length) * jnp.sin(state.first)
         load = hanging + weight - bend * sine * w2 * (w2 + 2 * w1)

@@ -1,10 +1,10 @@
 """CartPole: push a cart left or right so that the pole on it does not fall.
 
-Observation: position, velocity, angle from upright, angular velocity (metres, seconds, radians). Actions: 0 pushes left, 1 right. Reward: 1 a
-tick. The episode ends when the cart leaves the track or the pole leans 12 degrees, and is cut off after 500 ticks.
+Observation: position, velocity, angle from upright, angular velocity (metres, seconds, radians). Actions: 0 pushes left, 1 right.
+Reward: 1 a tick. The episode ends when the cart leaves the track or the pole leans 12 degrees, and is cut off after 500 ticks.
 
-Source: Barto, Sutton, Anderson 1983, "Neuronlike adaptive elements that can solve difficult learning control problems"; the numbers and
-the frictionless equations are those of Gymnasium's `CartPole-v1`.
+Source: Barto, Sutton, Anderson 1983, "Neuronlike adaptive elements that can solve difficult learning control problems"; the numbers
+and the frictionless equations are those of Gymnasium's `CartPole-v1`.
 """
 
 import math

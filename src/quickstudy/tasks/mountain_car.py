@@ -3,7 +3,8 @@
 Observation: position and velocity. Actions: 0 drives left, 1 not at all, 2 right. Reward: -1 a tick, until the goal on the right hill
 ends the episode; it is cut off after 200 ticks.
 
-Source: Moore 1990, "Efficient memory-based learning for robot control"; the numbers and equations are those of Gymnasium's `MountainCar-v0`.
+Source: Moore 1990, "Efficient memory-based learning for robot control"; the numbers and equations are those of
+Gymnasium's `MountainCar-v0`.
 """
 
 from typing import NamedTuple
@@ -83,8 +84,8 @@ def _height(position):
 class MountainCar(AbstractVaried):
     """MountainCar with varied physics: each parameter named in `vary` is half to double its default (see `quickstudy.tasks.varying`).
 
-    With nothing varied every task is `MountainCar-v0`, and all splits are the same problem. Strong gravity with a weak engine takes more
-    swings than 200 ticks allow; raise `horizon` for those.
+    With nothing varied every task is `MountainCar-v0`, and all splits are the same problem. Strong gravity with a weak engine takes
+    more swings than 200 ticks allow; raise `horizon` for those.
     Raises `ValueError` for a name that is not a parameter of `MountainCarTask`.
 
     >>> import jax

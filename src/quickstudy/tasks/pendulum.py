@@ -1,8 +1,8 @@
 """Pendulum: swing a rod up with a motor too weak to lift it, and hold it there.
 
-Observation: cosine and sine of the angle from upright, and the angular velocity (radians, seconds). Action: one number, the share of the largest
-torque. Reward: minus (angle squared + 0.1 velocity squared + 0.001 torque squared), of the tick before it moves. The episode is cut
-off after 200 ticks.
+Observation: cosine and sine of the angle from upright, and the angular velocity (radians, seconds). Action: one number, the share of
+the largest torque. Reward: minus (angle squared + 0.1 velocity squared + 0.001 torque squared), of the state before the tick. The
+episode is cut off after 200 ticks.
 
 Source: Gymnasium's `Pendulum-v1`, whose numbers and equations these are; its torque of -2 to 2 is -1 to 1 here.
 """
