@@ -14,12 +14,16 @@ from quickstudy import catalog, evidence
 from quickstudy.check import check_distribution, check_learner, check_program, check_task, fingerprint
 from quickstudy.core import AbstractLearner, sample_tasks
 from quickstudy.tasks import (
+    Acrobot,
     BernoulliBandit,
+    CartPole,
     CorrelatedBandit,
     Digits,
     GaussianBandit,
     Glyphs,
+    MountainCar,
     Omniglot,
+    Pendulum,
     Quadratics,
     RestlessBandit,
     Sinusoid,
@@ -27,6 +31,7 @@ from quickstudy.tasks import (
     Stream,
     from_arrays,
 )
+from quickstudy.tasks.control import Continuous
 
 METHODS = sorted(catalog.METHODS)
 KEY = jax.random.key(0)
@@ -100,6 +105,15 @@ def first_pull(task):
     return Answer(jnp.int32(0))
 
 
+def push(task):
+    return Answer(jnp.zeros(task.actions.size) if isinstance(task.actions, Continuous) else jnp.int32(1))
+
+
+def factor(name):
+    """Which thousandth of the range of factors a varied parameter's factor lies in."""
+    return lambda task: [int(1000 * (float(getattr(task, name)) / float(getattr(type(task)(), name)) - 0.5) / 1.5)]
+
+
 def images(task):
     return [image.tobytes() for image in np.asarray(task.images)]
 
@@ -121,6 +135,10 @@ TASKS = {
     "gaussian-bandit": (GaussianBandit, lambda task: ten_thousandth(jax.scipy.stats.norm.cdf(task.means[0])), ALL, first_pull),
     "correlated-bandit": (CorrelatedBandit, lambda task: ten_thousandth(task.probabilities[0]), ALL, first_pull),
     "restless-bandit": (RestlessBandit, lambda task: ten_thousandth(task.probabilities[0]), ALL, first_pull),
+    "cartpole": (lambda: CartPole(vary=("half_length", "pole_mass")), factor("half_length"), ALL, push),
+    "pendulum": (lambda: Pendulum(vary=("gravity", "mass")), factor("gravity"), ALL, push),
+    "acrobot": (lambda: Acrobot(vary=("second_mass", "torque")), factor("second_mass"), ALL, push),
+    "mountain-car": (lambda: MountainCar(vary=("force",)), factor("force"), ALL, push),
     "quadratics": (Quadratics, lambda task: hundredth(jax.scipy.stats.norm.cdf(task.target[0])), ALL, staying),
     "small-nets": (lambda: SmallNets(hidden=(3,), examples=8, batch=4), images, ALL, staying),
 }
