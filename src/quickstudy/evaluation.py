@@ -15,11 +15,15 @@ from quickstudy.core import SPLITS, AbstractLearner, AbstractTaskDistribution, S
 
 @dataclasses.dataclass(frozen=True)
 class Curve:
-    """Mean score per tick over tasks with its 95 % bootstrap interval over tasks, each of shape `(ticks,)`."""
+    """Mean score per tick over tasks with its 95 % bootstrap interval over tasks, each of shape `(ticks,)`.
+
+    `total` is the mean of a whole life's summed score, with its interval: (mean, low, high).
+    """
 
     mean: Float[np.ndarray, " ticks"]
     low: Float[np.ndarray, " ticks"]
     high: Float[np.ndarray, " ticks"]
+    total: tuple[float, float, float]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -127,4 +131,6 @@ def _scores(
 
 def summarise(scores: Float[np.ndarray, "n_tasks ticks"]) -> Curve:
     """The mean curve of per-task curves, with its interval over tasks."""
-    return Curve(scores.mean(axis=0), *bootstrap_interval(scores))
+    totals = scores.sum(axis=1)
+    low, high = bootstrap_interval(totals)
+    return Curve(scores.mean(axis=0), *bootstrap_interval(scores), (float(totals.mean()), float(low), float(high)))
