@@ -21,9 +21,12 @@ from quickstudy.tasks import (
     Digits,
     GaussianBandit,
     Glyphs,
+    HalfCircle,
     MountainCar,
     Omniglot,
     Pendulum,
+    PointGoals,
+    Pushing,
     Quadratics,
     RestlessBandit,
     Sinusoid,
@@ -114,6 +117,10 @@ def factor(name):
     return lambda task: [int(1000 * (float(getattr(task, name)) / float(getattr(type(task)(), name)) - 0.5) / 1.5)]
 
 
+def direction(place):
+    return math.atan2(float(place[1]), float(place[0]))
+
+
 def images(task):
     return [image.tobytes() for image in np.asarray(task.images)]
 
@@ -139,6 +146,9 @@ TASKS = {
     "pendulum": (lambda: Pendulum(vary=("gravity", "mass")), factor("gravity"), ALL, push),
     "acrobot": (lambda: Acrobot(vary=("second_mass", "torque")), factor("second_mass"), ALL, push),
     "mountain-car": (lambda: MountainCar(vary=("force",)), factor("force"), ALL, push),
+    "point-goals": (PointGoals, lambda task: [int(1000 * (float(task.goal[0]) + 0.5))], ALL, push),
+    "half-circle": (HalfCircle, lambda task: [int(1000 * direction(task.goal) / math.pi)], ALL, push),
+    "pushing": (Pushing, lambda task: [int(1000 * (direction(task.goal) + math.pi) / (2 * math.pi))], ALL, push),
     "quadratics": (Quadratics, lambda task: hundredth(jax.scipy.stats.norm.cdf(task.target[0])), ALL, staying),
     "small-nets": (lambda: SmallNets(hidden=(3,), examples=8, batch=4), images, ALL, staying),
 }

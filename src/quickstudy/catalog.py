@@ -45,6 +45,9 @@ TASKS = {
     "pendulum": "quickstudy.tasks.pendulum:Pendulum",
     "acrobot": "quickstudy.tasks.acrobot:Acrobot",
     "mountain-car": "quickstudy.tasks.mountain_car:MountainCar",
+    "point-goals": "quickstudy.tasks.point_navigation:PointGoals",
+    "half-circle": "quickstudy.tasks.point_navigation:HalfCircle",
+    "pushing": "quickstudy.tasks.pushing:Pushing",
     "quadratics": "quickstudy.tasks.quadratics:Quadratics",
     "small-nets": "quickstudy.tasks.small_nets:SmallNets",
 }

@@ -11,6 +11,8 @@ from quickstudy.tasks.mountain_car import MountainCar
 from quickstudy.tasks.objective import AbstractObjective, ObjectiveView
 from quickstudy.tasks.omniglot import Omniglot
 from quickstudy.tasks.pendulum import Pendulum
+from quickstudy.tasks.point_navigation import HalfCircle, PointGoals
+from quickstudy.tasks.pushing import Pushing
 from quickstudy.tasks.quadratics import Quadratic, Quadratics
 from quickstudy.tasks.sinusoid import Sinusoid
 from quickstudy.tasks.small_nets import SmallNet, SmallNets
@@ -27,11 +29,14 @@ __all__ = [
     "EpisodeView",
     "GaussianBandit",
     "Glyphs",
+    "HalfCircle",
     "LabelledArrays",
     "MountainCar",
     "ObjectiveView",
     "Omniglot",
     "Pendulum",
+    "PointGoals",
+    "Pushing",
     "Quadratic",
     "Quadratics",
     "RestlessBandit",

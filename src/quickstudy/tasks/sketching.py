@@ -7,6 +7,8 @@ from jaxtyping import Float
 
 # What an axis of a page spans: (low, high).
 Span = tuple[float, float]
+# An x and a y.
+Place = Sequence[float] | Float[np.ndarray, "2"]
 
 
 class Page:
@@ -24,11 +26,11 @@ class Page:
         self.cells = np.full((rows, columns), " ")
         self.x, self.y = x, y
 
-    def mark(self, place: Sequence[float], sign: str) -> None:
+    def mark(self, place: Place, sign: str) -> None:
         """Put one character at a place (x, y)."""
         self._put(np.asarray([place], float), sign)
 
-    def line(self, start: Sequence[float], stop: Sequence[float], sign: str) -> None:
+    def line(self, start: Place, stop: Place, sign: str) -> None:
         """A straight line of characters between two places."""
         along = np.linspace(0.0, 1.0, 2 * max(self.cells.shape))[:, None]
         self._put((1 - along) * np.asarray(start, float) + along * np.asarray(stop, float), sign)
