@@ -16,9 +16,13 @@ from quickstudy.core import AbstractLearner, sample_tasks
 from quickstudy.tasks import (
     BernoulliBandit,
     CorrelatedBandit,
+    DarkRoom,
     Digits,
     GaussianBandit,
     Glyphs,
+    HiddenGoal,
+    Maze,
+    MultiRoom,
     Omniglot,
     Quadratics,
     RestlessBandit,
@@ -100,6 +104,17 @@ def first_pull(task):
     return Answer(jnp.int32(0))
 
 
+def goal_cell(task):
+    return np.flatnonzero(task.kinds).tolist()
+
+
+def level(task):
+    """A level's class (the sum over its cells, and which of its floor cells is the start, modulo five), and its cells."""
+    kinds, start = np.asarray(task.kinds).ravel(), task.starts[0] @ jnp.array([task.kinds.shape[1], 1])
+    total = sum(int(kind) * cell for cell, kind in enumerate(kinds, start=1))
+    return [(total + int((kinds[: int(start) + 1] == 0).sum())) % 5, kinds.tobytes()]
+
+
 def images(task):
     return [image.tobytes() for image in np.asarray(task.images)]
 
@@ -121,6 +136,10 @@ TASKS = {
     "gaussian-bandit": (GaussianBandit, lambda task: ten_thousandth(jax.scipy.stats.norm.cdf(task.means[0])), ALL, first_pull),
     "correlated-bandit": (CorrelatedBandit, lambda task: ten_thousandth(task.probabilities[0]), ALL, first_pull),
     "restless-bandit": (RestlessBandit, lambda task: ten_thousandth(task.probabilities[0]), ALL, first_pull),
+    "hidden-goal": (HiddenGoal, goal_cell, ALL, first_pull),
+    "dark-room": (DarkRoom, goal_cell, ALL, first_pull),
+    "maze": (Maze, level, ALL, first_pull),
+    "multi-room": (MultiRoom, level, ALL, first_pull),
     "quadratics": (Quadratics, lambda task: hundredth(jax.scipy.stats.norm.cdf(task.target[0])), ALL, staying),
     "small-nets": (lambda: SmallNets(hidden=(3,), examples=8, batch=4), images, ALL, staying),
 }

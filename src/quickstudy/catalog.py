@@ -39,6 +39,10 @@ TASKS = {
     "gaussian-bandit": "quickstudy.tasks.bandits:GaussianBandit",
     "correlated-bandit": "quickstudy.tasks.bandits:CorrelatedBandit",
     "restless-bandit": "quickstudy.tasks.bandits:RestlessBandit",
+    "hidden-goal": "quickstudy.tasks.dark_rooms:HiddenGoal",
+    "dark-room": "quickstudy.tasks.dark_rooms:DarkRoom",
+    "maze": "quickstudy.tasks.mazes:Maze",
+    "multi-room": "quickstudy.tasks.mazes:MultiRoom",
     "quadratics": "quickstudy.tasks.quadratics:Quadratics",
     "small-nets": "quickstudy.tasks.small_nets:SmallNets",
 }
