@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool, Float, Int, UInt8
+from jaxtyping import Array, Bool, Float, Int, Shaped, UInt8
 
 from quickstudy.core import Split
 from quickstudy.tasks.drawing import BLUE, Colour, cells
@@ -29,7 +29,7 @@ def check_odd_size(size: int) -> None:
         raise ValueError(f"size must be odd and at least 5, not {size}")
 
 
-def is_at(grid: Int[Array, "rows columns"], place: Int[Array, "2"]) -> Bool[Array, "rows columns"]:
+def is_at(grid: Shaped[Array, "rows columns"], place: Int[Array, "2"]) -> Bool[Array, "rows columns"]:
     """The mask of one cell: cheaper to compute than a scatter on every processor.
 
     >>> is_at(jnp.zeros((2, 2), int), jnp.array([1, 0])).tolist()
