@@ -18,7 +18,7 @@ TASKS = BernoulliBandit(arms=ARMS)
 def lived(learner):
     """The views of a life, and what the agent judged at each."""
     record = lambda tick: (tick.view, learner.judge(tick.fast, tick.view)[1:])
-    life, records = lifetime(learner, TASKS.sample(KEY, "train"), KEY, steps=TICKS, record=record)
+    _, records = lifetime(learner, TASKS.sample(KEY, "train"), KEY, steps=TICKS, record=record)
     return records
 
 
