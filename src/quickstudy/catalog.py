@@ -25,6 +25,8 @@ METHODS = {
     "incontext-gru": "quickstudy.algorithms.incontext.incontext_gru",
     "ppo": "quickstudy.algorithms.rl.ppo",
     "rl2": "quickstudy.algorithms.metarl.rl2",
+    "snail": "quickstudy.algorithms.metarl.snail",
+    "trmrl": "quickstudy.algorithms.metarl.trmrl",
     "lstm-optimizer": "quickstudy.algorithms.optimizers.lstm_optimizer",
     "mlp-optimizer": "quickstudy.algorithms.optimizers.mlp_optimizer",
 }

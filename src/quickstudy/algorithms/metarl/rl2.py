@@ -13,6 +13,7 @@ Builds on: in-context learning of recurrent networks, PPO. Led to: SNAIL, transf
 """
 
 import dataclasses
+from typing import Any
 
 import equinox as eqx
 import jax
@@ -103,9 +104,14 @@ def _tied(config: Config, actions: Actions, key: PRNGKeyArray) -> TiedActorCriti
 
 def program(config: Config, tasks: AbstractTaskDistribution) -> Program:
     """PPO over whole lives, each in a new task."""
-    settings = {field.name: getattr(config, field.name) for field in dataclasses.fields(config) if field.name != "tied"}
-    through = ppo.Config(**settings, horizon=config.ticks, across_episodes=True)
-    return ppo.improve(through, tasks, lambda key: learner(config, tasks, key))
+    return ppo.improve(over_lives(config), tasks, lambda key: learner(config, tasks, key))
+
+
+def over_lives(config: Any) -> ppo.Config:
+    """PPO's settings for lives of `config.ticks` ticks, which count as one episode; what both configurations name is taken over."""
+    known = {field.name for field in dataclasses.fields(ppo.Config)}
+    shared = {field.name: getattr(config, field.name) for field in dataclasses.fields(config) if field.name in known}
+    return ppo.Config(**shared, horizon=config.ticks, across_episodes=True)
 
 
 PRESETS = {
