@@ -21,6 +21,7 @@ from quickstudy.tasks import (
     Glyphs,
     Omniglot,
     Quadratics,
+    RandomMDPs,
     RestlessBandit,
     Sinusoid,
     SmallNets,
@@ -121,6 +122,7 @@ TASKS = {
     "gaussian-bandit": (GaussianBandit, lambda task: ten_thousandth(jax.scipy.stats.norm.cdf(task.means[0])), ALL, first_pull),
     "correlated-bandit": (CorrelatedBandit, lambda task: ten_thousandth(task.probabilities[0]), ALL, first_pull),
     "restless-bandit": (RestlessBandit, lambda task: ten_thousandth(task.probabilities[0]), ALL, first_pull),
+    "random-mdps": (RandomMDPs, lambda task: ten_thousandth(jax.scipy.stats.norm.cdf(task.rewards[0, 0] - 1)), ALL, first_pull),
     "quadratics": (Quadratics, lambda task: hundredth(jax.scipy.stats.norm.cdf(task.target[0])), ALL, staying),
     "small-nets": (lambda: SmallNets(hidden=(3,), examples=8, batch=4), images, ALL, staying),
 }

@@ -39,6 +39,7 @@ TASKS = {
     "gaussian-bandit": "quickstudy.tasks.bandits:GaussianBandit",
     "correlated-bandit": "quickstudy.tasks.bandits:CorrelatedBandit",
     "restless-bandit": "quickstudy.tasks.bandits:RestlessBandit",
+    "random-mdps": "quickstudy.tasks.random_mdps:RandomMDPs",
     "quadratics": "quickstudy.tasks.quadratics:Quadratics",
     "small-nets": "quickstudy.tasks.small_nets:SmallNets",
 }

@@ -8,6 +8,7 @@ from quickstudy.tasks.glyphs import Glyphs
 from quickstudy.tasks.objective import AbstractObjective, ObjectiveView
 from quickstudy.tasks.omniglot import Omniglot
 from quickstudy.tasks.quadratics import Quadratic, Quadratics
+from quickstudy.tasks.random_mdps import RandomMDP, RandomMDPs
 from quickstudy.tasks.sinusoid import Sinusoid
 from quickstudy.tasks.small_nets import SmallNet, SmallNets
 from quickstudy.tasks.streams import Stream, StreamTask
@@ -26,6 +27,8 @@ __all__ = [
     "Omniglot",
     "Quadratic",
     "Quadratics",
+    "RandomMDP",
+    "RandomMDPs",
     "RestlessBandit",
     "Sinusoid",
     "SmallNet",

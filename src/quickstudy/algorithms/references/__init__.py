@@ -10,9 +10,11 @@ from quickstudy.algorithms.references.beliefs import BayesOptimal, CorrelatedGre
 from quickstudy.algorithms.references.counting import UCB1, EpsilonGreedy, Greedy, RandomAction, Thompson
 from quickstudy.algorithms.references.gaussian import GaussianThompson, GaussianUCB
 from quickstudy.algorithms.references.gittins import Gittins, gittins
+from quickstudy.algorithms.references.mdps import PSRL, BayesGreedy, Optimum
 from quickstudy.core import AbstractTaskDistribution
 from quickstudy.evaluation import Reference
 from quickstudy.tasks.bandits import BernoulliBandit, CorrelatedBandit, GaussianBandit, RestlessBandit
+from quickstudy.tasks.random_mdps import RandomMDPs
 
 
 def default_references(tasks: AbstractTaskDistribution, ticks: int) -> dict[str, Reference]:
@@ -55,15 +57,28 @@ def _restless(tasks: RestlessBandit, ticks: int) -> dict[str, Reference]:
     return {"UCB1": UCB1(tasks.arms), "Thompson": Thompson(tasks.arms), "random": RandomAction(tasks.arms)}
 
 
+def _mdps(tasks: RandomMDPs, ticks: int) -> dict[str, Reference]:
+    sizes = (ticks, tasks.n_states, tasks.n_actions, tasks.horizon)
+    return {
+        "optimum": Optimum(),
+        "PSRL": PSRL(*sizes),
+        "Bayes-greedy": BayesGreedy(*sizes),
+        "random": RandomAction(tasks.n_actions),
+    }
+
+
 _RULES: dict[type[AbstractTaskDistribution], Callable[..., dict[str, Reference]]] = {
     BernoulliBandit: _bernoulli,
     GaussianBandit: _gaussian,
     CorrelatedBandit: _correlated,
     RestlessBandit: _restless,
+    RandomMDPs: _mdps,
 }
 
 __all__ = [
+    "PSRL",
     "UCB1",
+    "BayesGreedy",
     "BayesOptimal",
     "CorrelatedGreedy",
     "EpsilonGreedy",
@@ -71,6 +86,7 @@ __all__ = [
     "GaussianUCB",
     "Gittins",
     "Greedy",
+    "Optimum",
     "RandomAction",
     "Thompson",
     "default_references",
