@@ -54,6 +54,7 @@ TASKS = {
     "dark-room": "quickstudy.tasks.dark_rooms:DarkRoom",
     "maze": "quickstudy.tasks.mazes:Maze",
     "multi-room": "quickstudy.tasks.mazes:MultiRoom",
+    "random-mdps": "quickstudy.tasks.random_mdps:RandomMDPs",
     "quadratics": "quickstudy.tasks.quadratics:Quadratics",
     "small-nets": "quickstudy.tasks.small_nets:SmallNets",
 }
