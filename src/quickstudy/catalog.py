@@ -43,6 +43,7 @@ TASKS = {
     "dark-room": "quickstudy.tasks.dark_rooms:DarkRoom",
     "maze": "quickstudy.tasks.mazes:Maze",
     "multi-room": "quickstudy.tasks.mazes:MultiRoom",
+    "krazy-world": "quickstudy.tasks.krazy_world:KrazyWorld",
     "quadratics": "quickstudy.tasks.quadratics:Quadratics",
     "small-nets": "quickstudy.tasks.small_nets:SmallNets",
 }

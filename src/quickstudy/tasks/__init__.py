@@ -7,6 +7,7 @@ from quickstudy.tasks.digits import Digits, load_digits
 from quickstudy.tasks.episode import EpisodeTask, EpisodeView, prediction_loss, prediction_score
 from quickstudy.tasks.glyphs import Glyphs
 from quickstudy.tasks.gridworld import GridWorld, level_from_text
+from quickstudy.tasks.krazy_world import KrazyWorld, board_from_text
 from quickstudy.tasks.mazes import Maze, MultiRoom
 from quickstudy.tasks.objective import AbstractObjective, ObjectiveView
 from quickstudy.tasks.omniglot import Omniglot
@@ -27,6 +28,7 @@ __all__ = [
     "Glyphs",
     "GridWorld",
     "HiddenGoal",
+    "KrazyWorld",
     "LabelledArrays",
     "Maze",
     "MultiRoom",
@@ -40,6 +42,7 @@ __all__ = [
     "SmallNets",
     "Stream",
     "StreamTask",
+    "board_from_text",
     "from_arrays",
     "from_image_folder",
     "level_from_text",
