@@ -24,6 +24,7 @@ from quickstudy.tasks import (
     Glyphs,
     HalfCircle,
     HiddenGoal,
+    KrazyWorld,
     Maze,
     MountainCar,
     MultiRoom,
@@ -132,9 +133,17 @@ def goal_cell(task):
 
 def level(task):
     """A level's class (the sum over its cells, and which of its floor cells is the start, modulo five), and its cells."""
-    kinds, start = np.asarray(task.kinds).ravel(), task.starts[0] @ jnp.array([task.kinds.shape[1], 1])
-    total = sum(int(kind) * cell for cell, kind in enumerate(kinds, start=1))
-    return [(total + int((kinds[: int(start) + 1] == 0).sum())) % 5, kinds.tobytes()]
+    return level_of(task.kinds, task.starts[0])
+
+
+def board(task):
+    return level_of(task.kinds, task.start)
+
+
+def level_of(kinds, start):
+    cells, first = np.asarray(kinds).ravel().tolist(), int(start[0]) * kinds.shape[1] + int(start[1])
+    total = sum(kind * number for number, kind in enumerate(cells, start=1))
+    return [(total + cells[: first + 1].count(0)) % 5, tuple(cells)]
 
 
 def images(task):
@@ -170,6 +179,7 @@ TASKS = {
     "maze": (Maze, level, ALL, first_pull),
     "multi-room": (MultiRoom, level, ALL, first_pull),
     "random-mdps": (RandomMDPs, lambda task: ten_thousandth(jax.scipy.stats.norm.cdf(task.rewards[0, 0] - 1)), ALL, first_pull),
+    "krazy-world": (KrazyWorld, board, ALL, first_pull),
     "quadratics": (Quadratics, lambda task: hundredth(jax.scipy.stats.norm.cdf(task.target[0])), ALL, staying),
     "small-nets": (lambda: SmallNets(hidden=(3,), examples=8, batch=4), images, ALL, staying),
 }

@@ -55,6 +55,7 @@ TASKS = {
     "maze": "quickstudy.tasks.mazes:Maze",
     "multi-room": "quickstudy.tasks.mazes:MultiRoom",
     "random-mdps": "quickstudy.tasks.random_mdps:RandomMDPs",
+    "krazy-world": "quickstudy.tasks.krazy_world:KrazyWorld",
     "quadratics": "quickstudy.tasks.quadratics:Quadratics",
     "small-nets": "quickstudy.tasks.small_nets:SmallNets",
 }

@@ -9,6 +9,7 @@ from quickstudy.tasks.digits import Digits, load_digits
 from quickstudy.tasks.episode import EpisodeTask, EpisodeView, prediction_loss, prediction_score
 from quickstudy.tasks.glyphs import Glyphs
 from quickstudy.tasks.gridworld import GridWorld, level_from_text
+from quickstudy.tasks.krazy_world import KrazyWorld, board_from_text
 from quickstudy.tasks.mazes import Maze, MultiRoom
 from quickstudy.tasks.mountain_car import MountainCar
 from quickstudy.tasks.objective import AbstractObjective, ObjectiveView
@@ -37,6 +38,7 @@ __all__ = [
     "GridWorld",
     "HalfCircle",
     "HiddenGoal",
+    "KrazyWorld",
     "LabelledArrays",
     "Maze",
     "MountainCar",
@@ -56,6 +58,7 @@ __all__ = [
     "SmallNets",
     "Stream",
     "StreamTask",
+    "board_from_text",
     "from_arrays",
     "from_image_folder",
     "level_from_text",
