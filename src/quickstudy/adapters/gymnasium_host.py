@@ -63,6 +63,12 @@ class Host:
         """An environment to ask about spaces and attributes; it never takes a step."""
         return self._make()
 
+    @functools.cached_property
+    def spaces(self) -> tuple[gymnasium.Space, gymnasium.Space, tuple[int, ...]]:
+        """Of observations, of actions, and the shape of an observation as an array; asked once, because wrappers answer slowly."""
+        seen, acts = self.model.observation_space, self.model.action_space
+        return seen, acts, observation_shape(seen, self.family.id)
+
     def first(self, values: Float[Array, "*batch varied"], seed: UInt32[Array, "*batch"]) -> np.ndarray:
         """The first observation of an episode."""
         with self.lock:
@@ -174,16 +180,16 @@ class Host:
 
     def _act(self, environment: gymnasium.Env, action: Any, time: int) -> tuple[Any, float, bool, bool]:
         what = f"step {time + 1} of an episode"
-        turn = self._ask(what, lambda: environment.step(to_action(environment.action_space, action)))
+        turn = self._ask(what, lambda: environment.step(to_action(self.spaces[1], action)))
         observation, reward, terminated, truncated, _ = turn
         if not np.isfinite(reward):
             fail(f"{self.family.id} gave a reward of {reward} in {what}; rewards must be finite")
         return observation, float(reward), bool(terminated), bool(truncated)
 
     def _seen(self, observation: Any) -> np.ndarray:
-        space = self.model.observation_space
+        space, _, wanted = self.spaces
         seen = self._ask("an observation", lambda: from_observation(space, observation))
-        if seen.shape != (wanted := observation_shape(space, self.family.id)):
+        if seen.shape != wanted:
             fail(f"{self.family.id} gave an observation of shape {seen.shape}; its observation space says {wanted}")
         if np.isnan(seen).any():
             fail(f"{self.family.id} gave an observation with NaN in it; observations must be numbers")
