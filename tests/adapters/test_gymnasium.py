@@ -250,7 +250,9 @@ def test_a_life_continued_twice_or_after_the_host_forgot_goes_on_alike():
     go = eqx.filter_jit(lambda life, key: live(learner, task, life, key, steps=25, record=both)[1])
     life = begin(KEY)
     first, second = go(life, KEY), go(life, KEY)
-    host_of(task.family).live.clear()
+    host = host_of(task.family)
+    host.live.clear()
+    host.waiting = 0
     third = go(life, KEY)
     for a, b, c in zip(first, second, third, strict=True):
         np.testing.assert_array_equal(a, b)
@@ -262,7 +264,8 @@ def test_environments_are_used_again_and_the_oldest_are_given_up():
     host = host_of(tasks.family)
     for seed in range(4):
         lives(sample_tasks(tasks, jr.key(seed), "train", 40), jr.split(jr.key(seed), 40), 6)
-    assert len(host.live) + len(host.idle) <= host.most == 80
+    assert host.waiting + len(host.idle) <= host.most == 80
+    assert host.waiting == sum(map(len, host.live.values()))
 
 
 def test_actions_and_observations_come_in_our_units():
@@ -326,6 +329,7 @@ class Fragile(gymnasium.Env):
     observation_space = gymnasium.spaces.Box(-1.0, 1.0, (2,))
     action_space = gymnasium.spaces.Discrete(2)
     strength = 1.0
+    steps = 0
 
     def __init__(self, how):
         self.how = how
@@ -337,6 +341,7 @@ class Fragile(gymnasium.Env):
 
     def step(self, action):
         self.time += 1
+        Fragile.steps += 1
         broken = self.time == 4
         if broken and self.how == "raise":
             raise KeyError("gripper")
@@ -349,6 +354,16 @@ def fragile():
     gymnasium.register("Fragile-v0", entry_point=Fragile, max_episode_steps=10)
     yield lambda how: gymnasium_tasks("Fragile-v0", vary=("strength",), settings={"how": how})
     del gymnasium.registry["Fragile-v0"]
+
+
+def test_a_life_plays_every_step_once_even_beside_its_twin(fragile):
+    """Nothing is played again while nothing was forgotten: three equal lives of 25 steps take 75."""
+    tasks = fragile("not at all")
+    same = lambda leaf: jnp.stack([leaf] * 3)
+    Fragile.steps = 0
+    scores = lives(jax.tree.map(same, tasks.sample(KEY, "train")), same(KEY), 25)[0]
+    np.testing.assert_array_equal(scores, 1.0)
+    assert Fragile.steps == 75
 
 
 @pytest.mark.parametrize(

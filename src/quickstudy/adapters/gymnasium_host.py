@@ -11,7 +11,7 @@ import functools
 import threading
 from collections import OrderedDict
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 from jaxtyping import Array, Float, Int, Shaped, UInt32
@@ -19,6 +19,9 @@ from jaxtyping import Array, Float, Int, Shaped, UInt32
 from quickstudy.adapters.gymnasium_spaces import from_observation, gymnasium, observation_shape, to_action
 from quickstudy.core import End
 from quickstudy.failures import fail
+
+# What tells places apart: the values, the seed and the actions.
+Key: TypeAlias = tuple[bytes, int, bytes]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,7 +46,7 @@ class Place(NamedTuple):
     actions: np.ndarray
 
     @property
-    def key(self) -> tuple[bytes, int, bytes]:
+    def key(self) -> Key:
         return self.values.tobytes(), self.seed, self.actions.tobytes()
 
 
@@ -52,7 +55,9 @@ class Host:
 
     def __init__(self, family: Family):
         self.family = family
-        self.live: OrderedDict[tuple[bytes, int, bytes], gymnasium.Env] = OrderedDict()
+        # Where an environment stands -> those that stand there (equal lives in one batch do), the longest waiting first.
+        self.live: OrderedDict[Key, list[gymnasium.Env]] = OrderedDict()
+        self.waiting = 0
         self.idle: list[gymnasium.Env] = []
         self.most = 64  # ours: grows with the batches that are asked for
         # Programs on several devices call back at once.
@@ -134,30 +139,36 @@ class Host:
 
     def _find(self, place: Place) -> gymnasium.Env:
         """An environment that stands where the episode stands."""
-        environment = self.live.pop(place.key, None)
-        if environment is None:
-            environment = self._take()
-            self._replay(environment, place)
+        if place.key in self.live:
+            return self._pick(place.key)
+        environment = self._take()
+        self._replay(environment, place)
         return environment
 
     def _begin(self, place: Place) -> np.ndarray:
         """Begin an episode and keep its environment; the first observation."""
-        environment = self.live.pop(place.key, None) or self._take()
+        environment = self._take()
         observation = self._reset(environment, place)
         self._keep(place, environment)
         return observation
 
     def _keep(self, place: Place, environment: gymnasium.Env) -> None:
-        # Another copy of the same life may stand here already.
-        if (twin := self.live.pop(place.key, None)) is not None:
-            self.idle.append(twin)
-        self.live[place.key] = environment
+        self.live.setdefault(place.key, []).append(environment)
+        self.live.move_to_end(place.key)
+        self.waiting += 1
+
+    def _pick(self, key: Key) -> gymnasium.Env:
+        environment = self.live[key].pop()
+        if not self.live[key]:
+            del self.live[key]
+        self.waiting -= 1
+        return environment
 
     def _take(self) -> gymnasium.Env:
         """An environment that nobody needs: an idle one, or a new one, or the one that waited longest for its next step."""
         if self.idle:
             return self.idle.pop()
-        return self._make() if len(self.live) < self.most else self.live.popitem(last=False)[1]
+        return self._make() if self.waiting < self.most else self._pick(next(iter(self.live)))
 
     def _replay(self, environment: gymnasium.Env, place: Place) -> None:
         self._reset(environment, place)
