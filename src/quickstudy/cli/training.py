@@ -101,6 +101,7 @@ def _new_runs(found: argparse.Namespace, command: Sequence[str]) -> list[Path]:
 
 def _train(folder: Path) -> int:
     from quickstudy import store
+    from quickstudy.failures import EnvironmentFailure
     from quickstudy.outer import NonFiniteError
 
     settings, start = store.read_settings(folder), store.steps_done(folder)
@@ -113,7 +114,7 @@ def _train(folder: Path) -> int:
                 report(progress.step, last)
                 if interrupt.asked and progress.step < settings.steps:
                     break
-        except NonFiniteError as error:
+        except (NonFiniteError, EnvironmentFailure) as error:
             print(f"quickstudy: {folder}: {error}", file=sys.stderr)
             return 1
     if interrupt.asked:

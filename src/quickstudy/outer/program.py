@@ -12,6 +12,7 @@ import optax
 from jaxtyping import Array, PRNGKeyArray, PyTree
 
 from quickstudy.core import AbstractLearner, AbstractTaskDistribution
+from quickstudy.failures import plain_failures
 
 State = Any
 Weights = TypeVar("Weights")
@@ -59,7 +60,7 @@ def run(
 
     Every outer step's key is folded from the seed and the step's own number, and chunks end at multiples of `chunk`, so a run
     resumed from a yielded `(step, state)` as `start` and `state` equals the unbroken one bit for bit.
-    Raises `NonFiniteError` at the first metric that is not finite.
+    Raises `NonFiniteError` at the first metric that is not finite, and `EnvironmentFailure` if an environment on the host fails.
 
     >>> from quickstudy.algorithms.fewshot import maml
     >>> from quickstudy.tasks import Sinusoid
@@ -84,8 +85,9 @@ def run(
 
     while start < steps:
         length = min(chunk - start % chunk, steps - start)
-        state, metrics = advance(state, jnp.asarray(start, jnp.uint32), length)
-        host = {name: np.asarray(values) for name, values in metrics.items()}
+        with plain_failures():
+            state, metrics = advance(state, jnp.asarray(start, jnp.uint32), length)
+            host = {name: np.asarray(values) for name, values in metrics.items()}
         _require_finite(host, start)
         start += length
         yield Progress(start, state, host)
