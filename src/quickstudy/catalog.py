@@ -23,6 +23,8 @@ METHODS = {
     "matching-nets": "quickstudy.algorithms.fewshot.matching_nets",
     "cnp": "quickstudy.algorithms.fewshot.cnp",
     "incontext-gru": "quickstudy.algorithms.incontext.incontext_gru",
+    "a2c": "quickstudy.algorithms.rl.a2c",
+    "trpo": "quickstudy.algorithms.rl.trpo",
     "ppo": "quickstudy.algorithms.rl.ppo",
     "rl2": "quickstudy.algorithms.metarl.rl2",
     "lstm-optimizer": "quickstudy.algorithms.optimizers.lstm_optimizer",

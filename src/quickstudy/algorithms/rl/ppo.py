@@ -38,7 +38,7 @@ from quickstudy.algorithms.rl.rollouts import (
     standardise,
     value_errors,
 )
-from quickstudy.core import AbstractTaskDistribution
+from quickstudy.core import AbstractTaskDistribution, Number
 from quickstudy.outer import Metrics, Preset, Program, apply_gradient, flatten
 from quickstudy.tasks.bandits import BernoulliBandit
 
@@ -53,15 +53,15 @@ class Config:
     across_episodes: bool = False  # whether what follows an episode's end counts, as meta-RL wants
     epochs: int = 4  # Huang et al. 2022
     minibatches: int = 4  # Huang et al. 2022
-    learning_rate: float = 2.5e-4  # Schulman et al. 2017, table 5
+    learning_rate: Number = 2.5e-4  # Schulman et al. 2017, table 5
     anneal: int = 0  # outer steps after which the learning rate has fallen to zero; 0: it does not fall
-    discount: float = 0.99  # Schulman et al. 2017
-    decay: float = 0.95  # Schulman et al. 2017
-    clip: float = 0.2  # Schulman et al. 2017
-    divergence: float = 0.0  # weight of KL(old policy, new policy): with a large `clip`, the penalised step of Schulman et al. 2017
-    entropy: float = 0.01  # Schulman et al. 2017, table 5
-    value_weight: float = 0.5  # Huang et al. 2022
-    largest_gradient: float = 0.5  # Huang et al. 2022
+    discount: Number = 0.99  # Schulman et al. 2017
+    decay: Number = 0.95  # Schulman et al. 2017
+    clip: Number = 0.2  # Schulman et al. 2017
+    divergence: Number = 0.0  # weight of KL(old policy, new policy): with a large `clip`, the penalised step of Schulman et al. 2017
+    entropy: Number = 0.01  # Schulman et al. 2017, table 5
+    value_weight: Number = 0.5  # Huang et al. 2022
+    largest_gradient: Number = 0.5  # Huang et al. 2022
     clip_values: bool = False  # Engstrom et al. 2020 find no gain
     normalise_advantages: bool = True  # Huang et al. 2022
     normalise_values: bool = True  # ours: without it the critic fails silently where returns are large

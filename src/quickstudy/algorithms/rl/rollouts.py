@@ -14,7 +14,7 @@ import optax
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from quickstudy.algorithms.rl.actor_critic import AbstractActorCritic
-from quickstudy.core import AbstractTaskDistribution, End, Tick, sample_tasks
+from quickstudy.core import AbstractTaskDistribution, End, Number, Tick, sample_tasks
 from quickstudy.nn.policies import Policy
 from quickstudy.outer.program import Metrics
 from quickstudy.outer.windows import Window, begin_lives, choose, live_window
@@ -33,8 +33,8 @@ class Settings:
     ticks: int
     horizon: int
     across_episodes: bool
-    discount: float
-    decay: float
+    discount: Number
+    decay: Number
     normalise_values: bool
     scale_rewards: bool
 
@@ -115,9 +115,7 @@ class Batch(NamedTuple):
     targets: Float[Array, "sequences ticks"]
 
 
-def begin(
-    settings: Settings, tasks: AbstractTaskDistribution, learner: AbstractActorCritic, optimizer: Any, key: PRNGKeyArray
-) -> State:
+def begin(settings: Settings, tasks: AbstractTaskDistribution, new: AbstractActorCritic, optimizer: Any, key: PRNGKeyArray) -> State:
     """The first state of a slow loop, a life begun in each of some new tasks; `optimizer` is the optimiser's state."""
     task_key, life_key = jr.split(key)
     drawn = sample_tasks(tasks, task_key, "train", settings.lives)
@@ -221,7 +219,7 @@ def _what_follows(
 
 
 def value_errors(
-    values: Float[Array, "sequences ticks"], batch: Batch, seen: Moments, clip: float | None = None
+    values: Float[Array, "sequences ticks"], batch: Batch, seen: Moments, clip: Number | None = None
 ) -> Float[Array, "sequences ticks"]:
     """Squared errors of the critic, in its own scale.
 
@@ -254,6 +252,6 @@ def minibatches(sequences: int, epochs: int, n: int, key: PRNGKeyArray) -> Int[A
     return order.reshape(epochs * n, -1)
 
 
-def falling(rate: float, steps: int) -> Any:
+def falling(rate: Number, steps: int) -> Any:
     """A learning rate that falls to zero in a line over so many steps; 0 steps: that stays."""
     return optax.linear_schedule(rate, 0.0, steps) if steps else rate
