@@ -18,11 +18,15 @@ from quickstudy.tasks import (
     BernoulliBandit,
     CartPole,
     CorrelatedBandit,
+    DarkRoom,
     Digits,
     GaussianBandit,
     Glyphs,
     HalfCircle,
+    HiddenGoal,
+    Maze,
     MountainCar,
+    MultiRoom,
     Omniglot,
     Pendulum,
     PointGoals,
@@ -121,6 +125,17 @@ def direction(place):
     return math.atan2(float(place[1]), float(place[0]))
 
 
+def goal_cell(task):
+    return np.flatnonzero(task.kinds).tolist()
+
+
+def level(task):
+    """A level's class (the sum over its cells, and which of its floor cells is the start, modulo five), and its cells."""
+    kinds, start = np.asarray(task.kinds).ravel(), task.starts[0] @ jnp.array([task.kinds.shape[1], 1])
+    total = sum(int(kind) * cell for cell, kind in enumerate(kinds, start=1))
+    return [(total + int((kinds[: int(start) + 1] == 0).sum())) % 5, kinds.tobytes()]
+
+
 def images(task):
     return [image.tobytes() for image in np.asarray(task.images)]
 
@@ -149,6 +164,10 @@ TASKS = {
     "point-goals": (PointGoals, lambda task: [int(1000 * (float(task.goal[0]) + 0.5))], ALL, push),
     "half-circle": (HalfCircle, lambda task: [int(1000 * direction(task.goal) / math.pi)], ALL, push),
     "pushing": (Pushing, lambda task: [int(1000 * (direction(task.goal) + math.pi) / (2 * math.pi))], ALL, push),
+    "hidden-goal": (HiddenGoal, goal_cell, ALL, first_pull),
+    "dark-room": (DarkRoom, goal_cell, ALL, first_pull),
+    "maze": (Maze, level, ALL, first_pull),
+    "multi-room": (MultiRoom, level, ALL, first_pull),
     "quadratics": (Quadratics, lambda task: hundredth(jax.scipy.stats.norm.cdf(task.target[0])), ALL, staying),
     "small-nets": (lambda: SmallNets(hidden=(3,), examples=8, batch=4), images, ALL, staying),
 }

@@ -50,6 +50,10 @@ TASKS = {
     "point-goals": "quickstudy.tasks.point_navigation:PointGoals",
     "half-circle": "quickstudy.tasks.point_navigation:HalfCircle",
     "pushing": "quickstudy.tasks.pushing:Pushing",
+    "hidden-goal": "quickstudy.tasks.dark_rooms:HiddenGoal",
+    "dark-room": "quickstudy.tasks.dark_rooms:DarkRoom",
+    "maze": "quickstudy.tasks.mazes:Maze",
+    "multi-room": "quickstudy.tasks.mazes:MultiRoom",
     "quadratics": "quickstudy.tasks.quadratics:Quadratics",
     "small-nets": "quickstudy.tasks.small_nets:SmallNets",
 }

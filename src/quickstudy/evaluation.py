@@ -1,5 +1,6 @@
 """One evaluator for every kind of learner: the adaptation curve on held-out tasks, with its interval and reference lines."""
 
+import abc
 import dataclasses
 import time
 from collections.abc import Mapping
@@ -10,7 +11,15 @@ import jax.random as jr
 import numpy as np
 from jaxtyping import Float, Key, PRNGKeyArray
 
-from quickstudy.core import SPLITS, AbstractLearner, AbstractTaskDistribution, Split, lifetime
+from quickstudy.core import SPLITS, AbstractLearner, AbstractTask, AbstractTaskDistribution, Split, lifetime
+
+
+class AbstractOracle(eqx.Module):
+    """A reference that is told what others must find out."""
+
+    @abc.abstractmethod
+    def informed(self, task: AbstractTask) -> AbstractLearner:
+        """The learner that knows this task."""
 
 
 @dataclasses.dataclass(frozen=True)

@@ -4,9 +4,12 @@ from quickstudy.tasks.acrobot import Acrobot
 from quickstudy.tasks.arrays import LabelledArrays, from_arrays, from_image_folder
 from quickstudy.tasks.bandits import BernoulliBandit, CorrelatedBandit, GaussianBandit, RestlessBandit
 from quickstudy.tasks.cartpole import CartPole
+from quickstudy.tasks.dark_rooms import DarkRoom, HiddenGoal
 from quickstudy.tasks.digits import Digits, load_digits
 from quickstudy.tasks.episode import EpisodeTask, EpisodeView, prediction_loss, prediction_score
 from quickstudy.tasks.glyphs import Glyphs
+from quickstudy.tasks.gridworld import GridWorld, level_from_text
+from quickstudy.tasks.mazes import Maze, MultiRoom
 from quickstudy.tasks.mountain_car import MountainCar
 from quickstudy.tasks.objective import AbstractObjective, ObjectiveView
 from quickstudy.tasks.omniglot import Omniglot
@@ -24,14 +27,19 @@ __all__ = [
     "BernoulliBandit",
     "CartPole",
     "CorrelatedBandit",
+    "DarkRoom",
     "Digits",
     "EpisodeTask",
     "EpisodeView",
     "GaussianBandit",
     "Glyphs",
+    "GridWorld",
     "HalfCircle",
+    "HiddenGoal",
     "LabelledArrays",
+    "Maze",
     "MountainCar",
+    "MultiRoom",
     "ObjectiveView",
     "Omniglot",
     "Pendulum",
@@ -47,6 +55,7 @@ __all__ = [
     "StreamTask",
     "from_arrays",
     "from_image_folder",
+    "level_from_text",
     "load_digits",
     "prediction_loss",
     "prediction_score",
