@@ -26,6 +26,8 @@ METHODS = {
     "a2c": "quickstudy.algorithms.rl.a2c",
     "trpo": "quickstudy.algorithms.rl.trpo",
     "ppo": "quickstudy.algorithms.rl.ppo",
+    "dqn": "quickstudy.algorithms.rl.dqn",
+    "soft-q": "quickstudy.algorithms.rl.soft_q",
     "rl2": "quickstudy.algorithms.metarl.rl2",
     "lstm-optimizer": "quickstudy.algorithms.optimizers.lstm_optimizer",
     "mlp-optimizer": "quickstudy.algorithms.optimizers.mlp_optimizer",
