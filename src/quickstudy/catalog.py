@@ -28,6 +28,7 @@ METHODS = {
     "ppo": "quickstudy.algorithms.rl.ppo",
     "dqn": "quickstudy.algorithms.rl.dqn",
     "soft-q": "quickstudy.algorithms.rl.soft_q",
+    "sac": "quickstudy.algorithms.rl.sac",
     "rl2": "quickstudy.algorithms.metarl.rl2",
     "lstm-optimizer": "quickstudy.algorithms.optimizers.lstm_optimizer",
     "mlp-optimizer": "quickstudy.algorithms.optimizers.mlp_optimizer",

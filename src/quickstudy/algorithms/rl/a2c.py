@@ -15,7 +15,6 @@ reinforcement learn.
 
 import dataclasses
 from collections.abc import Callable
-from typing import Literal
 
 import jax
 import jax.numpy as jnp
@@ -23,7 +22,7 @@ import jax.random as jr
 import optax
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from quickstudy.algorithms.rl.actor_critic import AbstractActorCritic, ActorCritic, reacting
+from quickstudy.algorithms.rl.actor_critic import AbstractActorCritic, ActorCritic, Sees, reacting
 from quickstudy.algorithms.rl.rollouts import Batch, Moments, State, begin, falling, gather, settings, standardise, value_errors
 from quickstudy.core import AbstractTaskDistribution, Number
 from quickstudy.outer import Metrics, Preset, Program, apply_gradient, flatten
@@ -50,7 +49,7 @@ class Config:
     scale_rewards: bool = False  # Mnih et al. 2016 clip them instead
     orthogonal: bool = True  # baselines
     width: int = 64  # baselines: two layers of 64
-    sees: Literal["observation", "everything"] = "observation"  # everything: the last action, reward and end too
+    sees: Sees = "observation"  # everything: the last action, reward and end too
 
     def __post_init__(self) -> None:
         settings(self)  # which refuses what cannot be lived

@@ -19,6 +19,8 @@ Fast: TypeAlias = Any
 Feature = Literal["observation", "action", "reward", "end"]
 OBSERVATION: tuple[Feature, ...] = ("observation",)
 EVERYTHING: tuple[Feature, ...] = ("observation", "action", "reward", "end")
+Sees = Literal["observation", "everything"]
+READS: dict[Sees, tuple[Feature, ...]] = {"observation": OBSERVATION, "everything": EVERYTHING}
 
 
 class AbstractActorCritic(AbstractLearner):
@@ -141,14 +143,12 @@ def actor_critic(
     return ActorCritic(memory, actor, critic, log_deviation, actions, reads)
 
 
-def reacting(
-    tasks: AbstractTaskDistribution, width: int, sees: Literal["observation", "everything"], orthogonal: bool, key: PRNGKeyArray
-) -> ActorCritic:
+def reacting(tasks: AbstractTaskDistribution, width: int, sees: Sees, orthogonal: bool, key: PRNGKeyArray) -> ActorCritic:
     """An agent without memory: actor and critic are two networks with two hidden layers of `width` units.
 
     Raises `TypeError` unless these are control tasks, `ValueError` if there is nothing to see in them.
     """
-    reads = {"observation": OBSERVATION, "everything": EVERYTHING}[sees]
+    reads = READS[sees]
     size, _ = inputs(tasks, reads)
     if not size:
         raise ValueError("these tasks have no observation: an agent without memory needs sees='everything', or use rl2")

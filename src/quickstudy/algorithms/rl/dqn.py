@@ -21,7 +21,7 @@ Builds on: Q-learning, experience replay. Led to: Rainbow, soft Q-learning, SAC'
 import abc
 import dataclasses
 from collections.abc import Callable
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import equinox as eqx
 import jax
@@ -30,8 +30,8 @@ import jax.random as jr
 import optax
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
-from quickstudy.algorithms.rl.actor_critic import EVERYTHING, OBSERVATION, Feature, inputs, see
-from quickstudy.algorithms.rl.off_policy import Experience, Transition, begin, experience
+from quickstudy.algorithms.rl.actor_critic import READS, Feature, Sees, inputs, see
+from quickstudy.algorithms.rl.off_policy import Experience, Transition, begin, experience, require_room
 from quickstudy.algorithms.rl.replay import Drawn, draw_by_priority, draw_evenly, reprioritise
 from quickstudy.core import AbstractLearner, AbstractTaskDistribution, Number
 from quickstudy.nn.mlp import MLP
@@ -62,14 +62,10 @@ class Config:
     epsilon: Number = 0.05  # share of random actions at the end, from 1 at the start: CleanRL
     test_epsilon: Number = 0.0  # the same when nothing is learned any more: ours; Mnih et al. 2015 take 0.05
     width: int = 64  # ours: two layers, as PPO; CleanRL 120 and 84
-    sees: Literal["observation", "everything"] = "observation"  # everything: the last action, reward and end too
+    sees: Sees = "observation"  # everything: the last action, reward and end too
 
     def __post_init__(self) -> None:
-        if not self.lives * self.ticks <= self.capacity >= self.warmup >= 1:
-            raise ValueError(
-                f"capacity must hold the warmup, of one tick or more, and what is lived between updates, not capacity={self.capacity} "
-                f"with warmup={self.warmup}, lives={self.lives}, ticks={self.ticks}"
-            )
+        require_room(self.lives, self.ticks, self.capacity, self.warmup)
 
 
 class AbstractValueAgent(AbstractLearner):
@@ -204,13 +200,13 @@ def progress(start: Number, end: Number, step: Int[Array, ""], steps: int) -> Fl
 
 
 def values_network(
-    width: int, sees: Literal["observation", "everything"], tasks: AbstractTaskDistribution, key: PRNGKeyArray
+    width: int, sees: Sees, tasks: AbstractTaskDistribution, key: PRNGKeyArray
 ) -> tuple[MLP, Discrete, tuple[Feature, ...]]:
     """A network that says what each action is worth, the actions there are, and what it reads.
 
     Raises `TypeError` unless these are control tasks with discrete actions, `ValueError` if there is nothing to see in them.
     """
-    reads = {"observation": OBSERVATION, "everything": EVERYTHING}[sees]
+    reads = READS[sees]
     size, actions = inputs(tasks, reads)
     if not isinstance(actions, Discrete):
         raise TypeError(f"values are learned for discrete actions, not {actions}: use sac")

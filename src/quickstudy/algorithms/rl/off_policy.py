@@ -73,3 +73,12 @@ def _live(
     keys = jr.split(key, window.lives.tick.shape[0])
     lives, records = live_window(learner, window, keys, ticks, None, record)
     return window._replace(lives=lives), records
+
+
+def require_room(lives: int, ticks: int, capacity: int, warmup: int) -> None:
+    """Raise `ValueError` unless the store holds what is put into it at once."""
+    if not lives * ticks <= capacity >= warmup >= 1:
+        raise ValueError(
+            f"capacity must hold the warmup, of one tick or more, and what is lived between updates, not capacity={capacity} "
+            f"with warmup={warmup}, lives={lives}, ticks={ticks}"
+        )

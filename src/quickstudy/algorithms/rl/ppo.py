@@ -16,7 +16,6 @@ Builds on: TRPO (a step bounded by the KL divergence), generalised advantage est
 
 import dataclasses
 from collections.abc import Callable
-from typing import Literal
 
 import equinox as eqx
 import jax
@@ -25,7 +24,7 @@ import jax.random as jr
 import optax
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
-from quickstudy.algorithms.rl.actor_critic import AbstractActorCritic, ActorCritic, reacting
+from quickstudy.algorithms.rl.actor_critic import AbstractActorCritic, ActorCritic, Sees, reacting
 from quickstudy.algorithms.rl.rollouts import (
     Batch,
     Moments,
@@ -68,7 +67,7 @@ class Config:
     scale_rewards: bool = False  # Engstrom et al. 2020: reward scaling
     orthogonal: bool = True  # Engstrom et al. 2020: orthogonal initialisation
     width: int = 64  # Schulman et al. 2017: two layers of 64
-    sees: Literal["observation", "everything"] = "observation"  # everything: the last action, reward and end too
+    sees: Sees = "observation"  # everything: the last action, reward and end too
 
     def __post_init__(self) -> None:
         settings(self)  # which refuses what cannot be lived

@@ -15,7 +15,6 @@ Builds on: DQN, maximum-entropy reinforcement learning. Led to: SAC, which learn
 """
 
 import dataclasses
-from typing import Literal
 
 import equinox as eqx
 import jax
@@ -23,7 +22,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from quickstudy.algorithms.rl import dqn
-from quickstudy.algorithms.rl.actor_critic import Feature
+from quickstudy.algorithms.rl.actor_critic import Feature, Sees
 from quickstudy.core import AbstractTaskDistribution, Number
 from quickstudy.nn.policies import Categorical
 from quickstudy.outer import Preset, Program
@@ -46,7 +45,7 @@ class Config:
     discount: Number = 0.99  # as DQN
     target_every: int = 50  # as DQN
     width: int = 64  # as DQN
-    sees: Literal["observation", "everything"] = "observation"  # everything: the last action, reward and end too
+    sees: Sees = "observation"  # everything: the last action, reward and end too
 
 
 class SoftAgent(dqn.AbstractValueAgent):

@@ -15,7 +15,6 @@ Builds on: the natural policy gradient, conservative policy iteration. Led to: P
 
 import dataclasses
 from collections.abc import Callable
-from typing import Literal
 
 import equinox as eqx
 import jax
@@ -24,7 +23,7 @@ import jax.random as jr
 import optax
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
-from quickstudy.algorithms.rl.actor_critic import ActorCritic, reacting
+from quickstudy.algorithms.rl.actor_critic import ActorCritic, Sees, reacting
 from quickstudy.algorithms.rl.rollouts import (
     Batch,
     Moments,
@@ -71,7 +70,7 @@ class Config:
     scale_rewards: bool = False  # as PPO
     orthogonal: bool = True  # as PPO
     width: int = 64  # as PPO
-    sees: Literal["observation", "everything"] = "observation"  # everything: the last action, reward and end too
+    sees: Sees = "observation"  # everything: the last action, reward and end too
 
     def __post_init__(self) -> None:
         settings(self)  # which refuses what cannot be lived
