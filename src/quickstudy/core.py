@@ -36,6 +36,9 @@ Feedback: TypeAlias = Any
 Fast: TypeAlias = Any
 Records: TypeAlias = Any
 
+# A setting that a sweep may turn into an array.
+Number: TypeAlias = float | Float[Array, ""]
+
 Split = Literal["train", "valid", "test", "out-of-range"]
 SPLITS: tuple[Split, ...] = ("train", "valid", "test", "out-of-range")
 

@@ -109,6 +109,8 @@ def _reading(hint: Any, where: str) -> dict[str, Any]:
     if get_origin(hint) is tuple:
         lengths = {"nargs": "+"} if arguments[-1] is Ellipsis else {"nargs": len(arguments)}
         return _reading(arguments[0], where) | lengths
+    if get_origin(hint) in (types.UnionType, typing.Union) and float in arguments and type(None) not in arguments:
+        return _reading(float, where)  # which a sweep may turn into an array, but no flag
     if get_origin(hint) in (types.UnionType, typing.Union) and type(None) in arguments and len(arguments) == 2:
         inner = _reading(next(a for a in arguments if a is not type(None)), where)
         return inner | {"type": _or_none(inner["type"])}

@@ -9,7 +9,8 @@ import jax.numpy as jnp
 import jax.random as jr
 import numpy as np
 import optax
-from jaxtyping import Array, PRNGKeyArray, PyTree
+from jax.flatten_util import ravel_pytree
+from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 
 from quickstudy.core import AbstractLearner, AbstractTaskDistribution
 from quickstudy.failures import plain_failures
@@ -123,3 +124,17 @@ def apply_gradient(
     with jax.numpy_dtype_promotion("standard"):
         updates, state = optimizer.update(gradient, state, eqx.filter(weights, eqx.is_inexact_array))
     return eqx.apply_updates(weights, updates), state
+
+
+def flatten(model: Weights) -> tuple[Float[Array, " weights"], Callable[[Array], Weights]]:
+    """All floating-point leaves of a model as one vector, and the way back to a model.
+
+    An optimiser's arithmetic is then a handful of loops, not a handful for every layer.
+
+    >>> weights, model = flatten((jnp.ones(2), "name", jnp.zeros(1)))
+    >>> weights.tolist(), model(2 * weights)[1]
+    ([1.0, 1.0, 0.0], 'name')
+    """
+    arrays, rest = eqx.partition(model, eqx.is_inexact_array)
+    weights, shaped = ravel_pytree(arrays)
+    return weights, lambda changed: eqx.combine(shaped(changed), rest)

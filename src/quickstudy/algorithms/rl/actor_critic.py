@@ -11,7 +11,7 @@ import jax.random as jr
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from quickstudy.core import AbstractLearner, AbstractTaskDistribution, End
-from quickstudy.nn.memory import AbstractMemory
+from quickstudy.nn.memory import AbstractMemory, NoMemory
 from quickstudy.nn.policies import Categorical, Gaussian, Policy
 from quickstudy.tasks.control import Actions, ControlView, Discrete, control_shapes
 
@@ -20,6 +20,8 @@ Fast: TypeAlias = Any
 Feature = Literal["observation", "action", "reward", "credit", "end"]
 OBSERVATION: tuple[Feature, ...] = ("observation",)
 EVERYTHING: tuple[Feature, ...] = ("observation", "action", "reward", "credit", "end")
+Sees = Literal["observation", "everything"]
+READS: dict[Sees, tuple[Feature, ...]] = {"observation": OBSERVATION, "everything": EVERYTHING}
 
 
 class AbstractActorCritic(AbstractLearner):
@@ -147,3 +149,15 @@ def actor_critic(
     critic = head((features, *hidden, 1), 1.0, orthogonal, key=critic_key)
     log_deviation = None if isinstance(actions, Discrete) else jnp.zeros(actions.numbers)
     return ActorCritic(memory, actor, critic, log_deviation, actions, reads)
+
+
+def reacting(tasks: AbstractTaskDistribution, width: int, sees: Sees, orthogonal: bool, key: PRNGKeyArray) -> ActorCritic:
+    """An agent without memory: actor and critic are two networks with two hidden layers of `width` units.
+
+    Raises `TypeError` unless these are control tasks, `ValueError` if there is nothing to see in them.
+    """
+    reads = READS[sees]
+    size, _ = inputs(tasks, reads)
+    if not size:
+        raise ValueError("these tasks have no observation: an agent without memory needs sees='everything', or use rl2")
+    return actor_critic(tasks, NoMemory(), size, (width, width), reads=reads, orthogonal=orthogonal, key=key)
