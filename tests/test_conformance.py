@@ -14,12 +14,19 @@ from quickstudy import catalog, evidence
 from quickstudy.check import check_distribution, check_learner, check_program, check_task, fingerprint
 from quickstudy.core import AbstractLearner, sample_tasks
 from quickstudy.tasks import (
+    Acrobot,
     BernoulliBandit,
+    CartPole,
     CorrelatedBandit,
     Digits,
     GaussianBandit,
     Glyphs,
+    HalfCircle,
+    MountainCar,
     Omniglot,
+    Pendulum,
+    PointGoals,
+    Pushing,
     Quadratics,
     RestlessBandit,
     Sinusoid,
@@ -27,6 +34,7 @@ from quickstudy.tasks import (
     Stream,
     from_arrays,
 )
+from quickstudy.tasks.control import Continuous
 
 METHODS = sorted(catalog.METHODS)
 KEY = jax.random.key(0)
@@ -100,6 +108,19 @@ def first_pull(task):
     return Answer(jnp.int32(0))
 
 
+def push(task):
+    return Answer(jnp.zeros(task.actions.size) if isinstance(task.actions, Continuous) else jnp.int32(1))
+
+
+def factor(name):
+    """Which thousandth of the range of factors a varied parameter's factor lies in."""
+    return lambda task: [int(1000 * (float(getattr(task, name)) / float(getattr(type(task)(), name)) - 0.5) / 1.5)]
+
+
+def direction(place):
+    return math.atan2(float(place[1]), float(place[0]))
+
+
 def images(task):
     return [image.tobytes() for image in np.asarray(task.images)]
 
@@ -121,6 +142,13 @@ TASKS = {
     "gaussian-bandit": (GaussianBandit, lambda task: ten_thousandth(jax.scipy.stats.norm.cdf(task.means[0])), ALL, first_pull),
     "correlated-bandit": (CorrelatedBandit, lambda task: ten_thousandth(task.probabilities[0]), ALL, first_pull),
     "restless-bandit": (RestlessBandit, lambda task: ten_thousandth(task.probabilities[0]), ALL, first_pull),
+    "cartpole": (lambda: CartPole(vary=("half_length", "pole_mass")), factor("half_length"), ALL, push),
+    "pendulum": (lambda: Pendulum(vary=("gravity", "mass")), factor("gravity"), ALL, push),
+    "acrobot": (lambda: Acrobot(vary=("second_mass", "torque")), factor("second_mass"), ALL, push),
+    "mountain-car": (lambda: MountainCar(vary=("force",)), factor("force"), ALL, push),
+    "point-goals": (PointGoals, lambda task: [int(1000 * (float(task.goal[0]) + 0.5))], ALL, push),
+    "half-circle": (HalfCircle, lambda task: [int(1000 * direction(task.goal) / math.pi)], ALL, push),
+    "pushing": (Pushing, lambda task: [int(1000 * (direction(task.goal) + math.pi) / (2 * math.pi))], ALL, push),
     "quadratics": (Quadratics, lambda task: hundredth(jax.scipy.stats.norm.cdf(task.target[0])), ALL, staying),
     "small-nets": (lambda: SmallNets(hidden=(3,), examples=8, batch=4), images, ALL, staying),
 }

@@ -41,6 +41,13 @@ TASKS = {
     "gaussian-bandit": "quickstudy.tasks.bandits:GaussianBandit",
     "correlated-bandit": "quickstudy.tasks.bandits:CorrelatedBandit",
     "restless-bandit": "quickstudy.tasks.bandits:RestlessBandit",
+    "cartpole": "quickstudy.tasks.cartpole:CartPole",
+    "pendulum": "quickstudy.tasks.pendulum:Pendulum",
+    "acrobot": "quickstudy.tasks.acrobot:Acrobot",
+    "mountain-car": "quickstudy.tasks.mountain_car:MountainCar",
+    "point-goals": "quickstudy.tasks.point_navigation:PointGoals",
+    "half-circle": "quickstudy.tasks.point_navigation:HalfCircle",
+    "pushing": "quickstudy.tasks.pushing:Pushing",
     "quadratics": "quickstudy.tasks.quadratics:Quadratics",
     "small-nets": "quickstudy.tasks.small_nets:SmallNets",
 }

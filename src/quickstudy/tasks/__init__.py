@@ -1,12 +1,18 @@
 """Where tasks come from: one distribution a file."""
 
+from quickstudy.tasks.acrobot import Acrobot
 from quickstudy.tasks.arrays import LabelledArrays, from_arrays, from_image_folder
 from quickstudy.tasks.bandits import BernoulliBandit, CorrelatedBandit, GaussianBandit, RestlessBandit
+from quickstudy.tasks.cartpole import CartPole
 from quickstudy.tasks.digits import Digits, load_digits
 from quickstudy.tasks.episode import EpisodeTask, EpisodeView, prediction_loss, prediction_score
 from quickstudy.tasks.glyphs import Glyphs
+from quickstudy.tasks.mountain_car import MountainCar
 from quickstudy.tasks.objective import AbstractObjective, ObjectiveView
 from quickstudy.tasks.omniglot import Omniglot
+from quickstudy.tasks.pendulum import Pendulum
+from quickstudy.tasks.point_navigation import HalfCircle, PointGoals
+from quickstudy.tasks.pushing import Pushing
 from quickstudy.tasks.quadratics import Quadratic, Quadratics
 from quickstudy.tasks.sinusoid import Sinusoid
 from quickstudy.tasks.small_nets import SmallNet, SmallNets
@@ -14,16 +20,23 @@ from quickstudy.tasks.streams import Stream, StreamTask
 
 __all__ = [
     "AbstractObjective",
+    "Acrobot",
     "BernoulliBandit",
+    "CartPole",
     "CorrelatedBandit",
     "Digits",
     "EpisodeTask",
     "EpisodeView",
     "GaussianBandit",
     "Glyphs",
+    "HalfCircle",
     "LabelledArrays",
+    "MountainCar",
     "ObjectiveView",
     "Omniglot",
+    "Pendulum",
+    "PointGoals",
+    "Pushing",
     "Quadratic",
     "Quadratics",
     "RestlessBandit",
