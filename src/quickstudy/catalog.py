@@ -25,6 +25,7 @@ METHODS = {
     "incontext-gru": "quickstudy.algorithms.incontext.incontext_gru",
     "ppo": "quickstudy.algorithms.rl.ppo",
     "rl2": "quickstudy.algorithms.metarl.rl2",
+    "maml-rl": "quickstudy.algorithms.metarl.maml_rl",
     "lstm-optimizer": "quickstudy.algorithms.optimizers.lstm_optimizer",
     "mlp-optimizer": "quickstudy.algorithms.optimizers.mlp_optimizer",
 }
