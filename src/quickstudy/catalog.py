@@ -26,6 +26,9 @@ METHODS = {
     "ppo": "quickstudy.algorithms.rl.ppo",
     "rl2": "quickstudy.algorithms.metarl.rl2",
     "maml-rl": "quickstudy.algorithms.metarl.maml_rl",
+    "promp": "quickstudy.algorithms.metarl.promp",
+    "emaml": "quickstudy.algorithms.metarl.emaml",
+    "erl2": "quickstudy.algorithms.metarl.erl2",
     "lstm-optimizer": "quickstudy.algorithms.optimizers.lstm_optimizer",
     "mlp-optimizer": "quickstudy.algorithms.optimizers.mlp_optimizer",
 }

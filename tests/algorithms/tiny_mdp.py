@@ -58,7 +58,7 @@ def lesson(policy, trajectories):
     """Those episodes with what followed each action, nothing taken off."""
     lived = episodes(policy, trajectories)
     follows = lived.rewards.reshape(-1, 2)
-    return Lesson(lived, jnp.stack([follows[:, 0] + follows[:, 1], follows[:, 1]], axis=1).ravel())
+    return Lesson(lived, jnp.stack([follows[:, 0] + follows[:, 1], follows[:, 1]], axis=1).ravel(), jnp.ones(()))
 
 
 # Sixteen trajectories, each as often as the policy of `quarters` expects it.

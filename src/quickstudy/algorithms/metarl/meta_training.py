@@ -47,7 +47,8 @@ class Schedule(NamedTuple):
 class Trial(NamedTuple):
     """One life in training, as lessons: those of the inner steps, `(inner_steps, ticks, ...)`, and that after the last of them.
 
-    `surplus` is by how much a tick after the last step brought more than in the other tasks of the outer step.
+    `surplus` is by how much a tick after the last step brought more than in the other tasks of the outer step. The surplus and the
+    gains of `last` are in one unit for all tasks, so that what counts is the mean return.
     """
 
     inner: Lesson
@@ -92,10 +93,12 @@ def practise_in_all(
     live = lambda learner, task, k: practise(learner, task, k, schedule, horizon)
     axes = (eqx.if_array(0) if axis == 0 else None, eqx.if_array(0), 0)
     trials = eqx.filter_vmap(live, in_axes=axes)(learner, tasks, jr.split(key, schedule.tasks))
-    means = trials.surplus
+    means, spread = trials.surplus, trials.last.spread
+    unit = jnp.sqrt(jnp.mean(spread**2))
     # Against the mean of the others: a baseline that a task's own draws do not touch leaves the gradient unbiased.
     others = (jnp.sum(means) - means) / max(schedule.tasks - 1, 1)
-    return trials._replace(surplus=means - others)
+    last = trials.last._replace(gains=trials.last.gains * spread[:, None] / unit)
+    return trials._replace(last=last, surplus=(means - others) / unit)
 
 
 def adapted(learner: AbstractPolicyAdapter, inner: Lesson) -> tuple[AbstractActor, AbstractActor]:

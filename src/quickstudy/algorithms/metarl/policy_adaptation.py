@@ -109,10 +109,11 @@ class Episodes(NamedTuple):
 
 
 class Lesson(NamedTuple):
-    """Episodes and how much better than expected what followed each action was."""
+    """Episodes and how much better than expected what followed each action was, in units of `spread`, their standard deviation."""
 
     episodes: Episodes
     gains: Float[Array, " ticks"]
+    spread: Float[Array, ""]
 
 
 def within_episodes(values: Float[Array, " ticks"], ends: Int[Array, " ticks"]) -> Float[Array, " ticks"]:
@@ -135,7 +136,8 @@ def lesson(episodes: Episodes, discount: float) -> Lesson:
     ends = episodes.ends.at[-1].set(jnp.maximum(episodes.ends[-1], int(End.TRUNCATED)))
     total = returns(episodes.rewards, (ends == End.RUNNING).astype(jnp.float32), jnp.zeros(()), discount=discount)
     gains = total - linear_baseline(episodes, total)
-    return Lesson(episodes._replace(ends=ends), (gains - jnp.mean(gains)) / (jnp.std(gains) + 1e-8))
+    spread = jnp.std(gains) + 1e-8
+    return Lesson(episodes._replace(ends=ends), (gains - jnp.mean(gains)) / spread, spread)
 
 
 def linear_baseline(episodes: Episodes, total: Float[Array, " ticks"]) -> Float[Array, " ticks"]:
@@ -158,7 +160,7 @@ def surrogate(actor: AbstractActor, lesson: Lesson, credit: Credit) -> Float[Arr
 
     Sources: Foerster et al. 2018 (full), Rothfuss et al. 2018 (low-variance), Finn et al. 2017 (none, in its code).
     """
-    episodes, gains = lesson
+    episodes, gains, _ = lesson
     log = jax.vmap(actor)(episodes.seen).log_probability(episodes.responses)
     if credit == "none":
         return jnp.mean(log * gains)
@@ -174,7 +176,7 @@ def clipped_surrogate(actor: AbstractActor, lesson: Lesson, clip: float) -> Floa
 
     Source: Schulman et al. 2017, "Proximal Policy Optimization Algorithms", equation 7.
     """
-    episodes, gains = lesson
+    episodes, gains, _ = lesson
     log = jax.vmap(actor)(episodes.seen).log_probability(episodes.responses)
     ratio = jnp.exp(log - episodes.policies.log_probability(episodes.responses))
     return jnp.mean(jnp.minimum(ratio * gains, jnp.clip(ratio, 1 - clip, 1 + clip) * gains))
