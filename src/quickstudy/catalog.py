@@ -32,6 +32,10 @@ METHODS = {
     "rl2": "quickstudy.algorithms.metarl.rl2",
     "snail": "quickstudy.algorithms.metarl.snail",
     "trmrl": "quickstudy.algorithms.metarl.trmrl",
+    "maml-rl": "quickstudy.algorithms.metarl.maml_rl",
+    "promp": "quickstudy.algorithms.metarl.promp",
+    "emaml": "quickstudy.algorithms.metarl.emaml",
+    "erl2": "quickstudy.algorithms.metarl.erl2",
     "lstm-optimizer": "quickstudy.algorithms.optimizers.lstm_optimizer",
     "mlp-optimizer": "quickstudy.algorithms.optimizers.mlp_optimizer",
 }
