@@ -26,6 +26,7 @@ import numpy as np
 
 from quickstudy import catalog, measure
 from quickstudy.acting import Agent
+from quickstudy.algorithms.references import default_references
 from quickstudy.core import AbstractLearner, AbstractTaskDistribution, Split
 from quickstudy.evaluation import Curve, evaluate
 from quickstudy.outer import Program, Progress, run
@@ -244,24 +245,20 @@ def try_out(module: Any, config: Any, tasks: AbstractTaskDistribution) -> None:
 
 
 def evaluate_run(folder: Path, *, split: Split = "test", n_tasks: int = 1_000, ticks: int | None = None, seed: int = 0) -> Facts:
-    """Test a run's learner beside the untrained one, keep the result in the folder as `evaluation.<split>.json`, and return it.
+    """Test a run's learner beside the untrained one and the references of its tasks, and return the result.
+
+    It is kept in the folder as `evaluation.<split>.json`.
 
     Raises what `load` and `evaluate` raise.
     """
     loaded = load(folder)
     untrained = catalog.method_module(loaded.method).learner(loaded.config, loaded.tasks, jr.key(seed))
-    report = evaluate(
-        loaded.learner,
-        loaded.tasks,
-        split=split,
-        n_tasks=n_tasks,
-        steps=ticks or loaded.ticks,
-        key=jr.key(seed),
-        references={"untrained": untrained},
-    )
+    steps = ticks or loaded.ticks
+    references = {"untrained": untrained, **default_references(loaded.tasks, steps)}
+    report = evaluate(loaded.learner, loaded.tasks, split=split, n_tasks=n_tasks, steps=steps, key=jr.key(seed), references=references)
     found = {"method": loaded.method, "step": loaded.step, "split": split, "n_tasks": n_tasks, "ticks": report.ticks, "seed": seed}
-    references = {name: _plain(curve) for name, curve in report.references.items()}
-    found |= {"curve": _plain(report.curve), "references": references, "seconds": round(report.seconds, 3)}
+    curves = {name: _plain(curve) for name, curve in report.references.items()}
+    found |= {"curve": _plain(report.curve), "references": curves, "seconds": round(report.seconds, 3)}
     write_json(folder / f"evaluation.{split}.json", found)
     return found
 

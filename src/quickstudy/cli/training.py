@@ -147,11 +147,16 @@ def eval_command(arguments: Sequence[str]) -> int:
 def _evaluation_text(evaluation: dict[str, Any]) -> str:
     method, step, n_tasks, split = (evaluation[name] for name in ("method", "step", "n_tasks", "split"))
     head = f"{method} after {step} outer steps, {n_tasks} tasks of the {split} split"
-    lines = [head, f"{'tick':>5} {'score':>10}   95 % interval over tasks   untrained"]
-    curve, untrained = evaluation["curve"], evaluation["references"]["untrained"]
+    curve, others = evaluation["curve"], evaluation["references"]
+    lines = [head, f"{'tick':>5} {'score':>10}   {'95 % interval over tasks':24}" + "".join(f"   {name:>9}" for name in others)]
     last = evaluation["ticks"] - 1
     # A dozen rows tell a curve; --json and the report have them all.
     for tick in sorted({round(last * i / _MOST_ROWS) for i in range(_MOST_ROWS + 1)}):
-        mean, low, high, reference = (values[tick] for values in (curve["mean"], curve["low"], curve["high"], untrained["mean"]))
-        lines.append(f"{tick:>5} {mean:>10.4g}   {f'{low:.4g} to {high:.4g}':24}   {reference:.4g}")
+        mean, low, high = (curve[name][tick] for name in ("mean", "low", "high"))
+        beside = "".join(f"   {other['mean'][tick]:>{max(9, len(name))}.4g}" for name, other in others.items())
+        lines.append(f"{tick:>5} {mean:>10.4g}   {f'{low:.4g} to {high:.4g}':24}{beside}")
+    if last:
+        mean, low, high = curve["total"]
+        beside = "".join(f"   {other['total'][0]:>{max(9, len(name))}.4g}" for name, other in others.items())
+        lines.append(f"{'total':>5} {mean:>10.4g}   {f'{low:.4g} to {high:.4g}':24}{beside}")
     return "\n".join(lines)

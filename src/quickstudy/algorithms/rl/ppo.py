@@ -53,7 +53,7 @@ class Config:
     epochs: int = 4  # Huang et al. 2022
     minibatches: int = 4  # Huang et al. 2022
     learning_rate: Number = 2.5e-4  # Schulman et al. 2017, table 5
-    anneal: int = 0  # outer steps after which the learning rate has fallen to zero; 0: it does not fall
+    anneal: int = 0  # outer steps after which learning rate and entropy bonus have fallen to zero; 0: they do not fall
     discount: Number = 0.99  # Schulman et al. 2017
     decay: Number = 0.95  # Schulman et al. 2017
     clip: Number = 0.2  # Schulman et al. 2017
@@ -90,11 +90,12 @@ def improve(config: Config, tasks: AbstractTaskDistribution, learner: Callable[[
         state, batch, metrics = gather(settings(config), tasks, state, gather_key)
         current, optimizer_state = state.window.slow
         weights, shaped = flatten(current)
+        bonus = config.entropy * (1 - state.step / config.anneal).clip(min=0.0) if config.anneal else config.entropy
 
         def step(carry: tuple, chosen: Int[Array, " sequences"]) -> tuple[tuple, Metrics]:
             weights, optimizer_state = carry
             few = jax.tree.map(lambda leaf: leaf[chosen], batch)
-            gradient, watched = jax.grad(lambda w: surrogate(shaped(w), few, config, state.values), has_aux=True)(weights)
+            gradient, watched = jax.grad(lambda w: surrogate(shaped(w), few, config, state.values, bonus), has_aux=True)(weights)
             return apply_gradient(optimizer, gradient, optimizer_state, weights), watched
 
         order = minibatches(batch.targets.shape[0], config.epochs, config.minibatches, order_key)
@@ -107,15 +108,17 @@ def improve(config: Config, tasks: AbstractTaskDistribution, learner: Callable[[
     return Program(init, update, lambda state: state.window.slow[0])
 
 
-def surrogate(learner: AbstractActorCritic, batch: Batch, config: Config, seen: Moments) -> tuple[Float[Array, ""], Metrics]:
-    """The loss of a minibatch, and what to watch while it is minimised."""
+def surrogate(
+    learner: AbstractActorCritic, batch: Batch, config: Config, seen: Moments, bonus: Number
+) -> tuple[Float[Array, ""], Metrics]:
+    """The loss of a minibatch, with this entropy bonus, and what to watch while it is minimised."""
     policies, values = jax.vmap(learner.unroll)(batch.memories, batch.views)
     log_ratio = policies.log_probability(batch.responses) - batch.log_probabilities
     ratio, gain = jnp.exp(log_ratio), standardise(batch.advantages) if config.normalise_advantages else batch.advantages
     actor = -jnp.mean(jnp.minimum(ratio * gain, jnp.clip(ratio, 1 - config.clip, 1 + config.clip) * gain))
     critic = jnp.mean(value_errors(values, batch, seen, config.clip if config.clip_values else None)) / 2
     entropy = jnp.mean(policies.entropy())
-    loss = actor + config.value_weight * critic - config.entropy * entropy
+    loss = actor + config.value_weight * critic - bonus * entropy
     # A sweep over weights is an array, which cannot be asked whether it is zero.
     if eqx.is_array(config.divergence) or config.divergence:
         loss = loss + config.divergence * jnp.mean(batch.policies.divergence(policies))

@@ -80,13 +80,17 @@ def no_moments() -> Moments:
 
 
 class State(NamedTuple):
-    """The state of the slow loop: `window.slow` is the learner and its optimiser; `values` are the moments of the value targets, in
-    which the critic counts; `rewards` those of running discounted sums of rewards, one of which, `sums`, every life keeps."""
+    """The state of the slow loop: `window.slow` is the learner and its optimiser, `step` counts the windows.
+
+    `values` are the moments of the value targets, in which the critic counts; `rewards` those of running discounted sums of rewards,
+    one of which, `sums`, every life keeps.
+    """
 
     window: Window
     values: Moments
     rewards: Moments
     sums: Float[Array, " lives"]
+    step: Int[Array, ""]
 
 
 class Rollout(NamedTuple):
@@ -120,7 +124,9 @@ def begin(settings: Settings, tasks: AbstractTaskDistribution, new: AbstractActo
     task_key, life_key = jr.split(key)
     drawn = sample_tasks(tasks, task_key, "train", settings.lives)
     lives = begin_lives(new, drawn, jr.split(life_key, settings.lives), None)
-    return State(Window((new, optimizer), lives, drawn), no_moments(), no_moments(), jnp.zeros(settings.lives))
+    return State(
+        Window((new, optimizer), lives, drawn), no_moments(), no_moments(), jnp.zeros(settings.lives), jnp.zeros((), jnp.int32)
+    )
 
 
 def gather(settings: Settings, tasks: AbstractTaskDistribution, state: State, key: PRNGKeyArray) -> tuple[State, Batch, Metrics]:
@@ -135,7 +141,7 @@ def gather(settings: Settings, tasks: AbstractTaskDistribution, state: State, ke
         # Without a memory every tick is a sequence of its own.
         batch = jax.tree.map(lambda leaf: leaf.reshape(settings.lives * settings.ticks, 1, *leaf.shape[2:]), batch)
     values_seen = state.values.after(batch.targets) if settings.normalise_values else state.values
-    return State(window, values_seen, rewards_seen, sums), batch, metrics
+    return State(window, values_seen, rewards_seen, sums, state.step + 1), batch, metrics
 
 
 def renew(settings: Settings, tasks: AbstractTaskDistribution, window: Window, key: PRNGKeyArray) -> Window:
