@@ -19,6 +19,7 @@ from quickstudy.tasks import (
     Digits,
     GaussianBandit,
     Glyphs,
+    Harlow,
     Omniglot,
     Quadratics,
     RandomMDPs,
@@ -26,6 +27,7 @@ from quickstudy.tasks import (
     Sinusoid,
     SmallNets,
     Stream,
+    TwoStep,
     from_arrays,
 )
 
@@ -123,6 +125,8 @@ TASKS = {
     "correlated-bandit": (CorrelatedBandit, lambda task: ten_thousandth(task.probabilities[0]), ALL, first_pull),
     "restless-bandit": (RestlessBandit, lambda task: ten_thousandth(task.probabilities[0]), ALL, first_pull),
     "random-mdps": (RandomMDPs, lambda task: ten_thousandth(jax.scipy.stats.norm.cdf(task.rewards[0, 0] - 1)), ALL, first_pull),
+    "two-step": (TwoStep, lambda task: [int((float(task.common) - 0.75) * 10_000)], ALL, first_pull),
+    "harlow": (Harlow, lambda task: [ten_thousandth(jax.scipy.stats.norm.cdf(x))[0] for x in task.objects[:, 0]], ALL, first_pull),
     "quadratics": (Quadratics, lambda task: hundredth(jax.scipy.stats.norm.cdf(task.target[0])), ALL, staying),
     "small-nets": (lambda: SmallNets(hidden=(3,), examples=8, batch=4), images, ALL, staying),
 }

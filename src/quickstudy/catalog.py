@@ -40,6 +40,8 @@ TASKS = {
     "correlated-bandit": "quickstudy.tasks.bandits:CorrelatedBandit",
     "restless-bandit": "quickstudy.tasks.bandits:RestlessBandit",
     "random-mdps": "quickstudy.tasks.random_mdps:RandomMDPs",
+    "two-step": "quickstudy.tasks.two_step:TwoStep",
+    "harlow": "quickstudy.tasks.harlow:Harlow",
     "quadratics": "quickstudy.tasks.quadratics:Quadratics",
     "small-nets": "quickstudy.tasks.small_nets:SmallNets",
 }

@@ -5,6 +5,7 @@ from quickstudy.tasks.bandits import BernoulliBandit, CorrelatedBandit, Gaussian
 from quickstudy.tasks.digits import Digits, load_digits
 from quickstudy.tasks.episode import EpisodeTask, EpisodeView, prediction_loss, prediction_score
 from quickstudy.tasks.glyphs import Glyphs
+from quickstudy.tasks.harlow import Harlow, HarlowPair
 from quickstudy.tasks.objective import AbstractObjective, ObjectiveView
 from quickstudy.tasks.omniglot import Omniglot
 from quickstudy.tasks.quadratics import Quadratic, Quadratics
@@ -12,6 +13,7 @@ from quickstudy.tasks.random_mdps import RandomMDP, RandomMDPs
 from quickstudy.tasks.sinusoid import Sinusoid
 from quickstudy.tasks.small_nets import SmallNet, SmallNets
 from quickstudy.tasks.streams import Stream, StreamTask
+from quickstudy.tasks.two_step import TwoStep, TwoStepTask
 
 __all__ = [
     "AbstractObjective",
@@ -22,6 +24,8 @@ __all__ = [
     "EpisodeView",
     "GaussianBandit",
     "Glyphs",
+    "Harlow",
+    "HarlowPair",
     "LabelledArrays",
     "ObjectiveView",
     "Omniglot",
@@ -35,6 +39,8 @@ __all__ = [
     "SmallNets",
     "Stream",
     "StreamTask",
+    "TwoStep",
+    "TwoStepTask",
     "from_arrays",
     "from_image_folder",
     "load_digits",

@@ -10,11 +10,15 @@ from quickstudy.algorithms.references.beliefs import BayesOptimal, CorrelatedGre
 from quickstudy.algorithms.references.counting import UCB1, EpsilonGreedy, Greedy, RandomAction, Thompson
 from quickstudy.algorithms.references.gaussian import GaussianThompson, GaussianUCB
 from quickstudy.algorithms.references.gittins import Gittins, gittins
+from quickstudy.algorithms.references.harlow import WinStayLoseShift
 from quickstudy.algorithms.references.mdps import PSRL, BayesGreedy, Optimum
+from quickstudy.algorithms.references.two_step import ModelBased, ModelFree, TwoStepOptimal
 from quickstudy.core import AbstractTaskDistribution
 from quickstudy.evaluation import Reference
 from quickstudy.tasks.bandits import BernoulliBandit, CorrelatedBandit, GaussianBandit, RestlessBandit
+from quickstudy.tasks.harlow import Harlow
 from quickstudy.tasks.random_mdps import RandomMDPs
+from quickstudy.tasks.two_step import TwoStep
 
 
 def default_references(tasks: AbstractTaskDistribution, ticks: int) -> dict[str, Reference]:
@@ -67,12 +71,27 @@ def _mdps(tasks: RandomMDPs, ticks: int) -> dict[str, Reference]:
     }
 
 
+def _two_step(tasks: TwoStep, ticks: int) -> dict[str, Reference]:
+    return {
+        "optimal": TwoStepOptimal(tasks.rich, tasks.poor, tasks.volatility),
+        "model-based": ModelBased(common=sum(tasks.common) / 2),
+        "model-free": ModelFree(),
+        "random": RandomAction(2),
+    }
+
+
+def _harlow(tasks: Harlow, ticks: int) -> dict[str, Reference]:
+    return {"win-stay, lose-shift": WinStayLoseShift(), "random": RandomAction(2)}
+
+
 _RULES: dict[type[AbstractTaskDistribution], Callable[..., dict[str, Reference]]] = {
     BernoulliBandit: _bernoulli,
     GaussianBandit: _gaussian,
     CorrelatedBandit: _correlated,
     RestlessBandit: _restless,
     RandomMDPs: _mdps,
+    TwoStep: _two_step,
+    Harlow: _harlow,
 }
 
 __all__ = [
@@ -86,9 +105,13 @@ __all__ = [
     "GaussianUCB",
     "Gittins",
     "Greedy",
+    "ModelBased",
+    "ModelFree",
     "Optimum",
     "RandomAction",
     "Thompson",
+    "TwoStepOptimal",
+    "WinStayLoseShift",
     "default_references",
     "gittins",
 ]
