@@ -155,10 +155,10 @@ def trials(
 def stay_probabilities(trials: Trials) -> Float[Array, "2 2"]:
     """How often the next trial's choice is the same, at `[rewarded, common]`, each 0 or 1, over all lives; NaN where it never came up.
 
-    Model-free players stay after a reward, model-based ones after a reward that came the common way or none that came the rare way. Over
-    long lives a model-free player shows much of that interaction too, because good choices, common transitions and rewards come together
-    (Akam, Costa and Dayan 2015, "Simple Plans or Sophisticated Habits?"). What tells them apart is the column of rare transitions: there
-    a reward makes model-free players stay, and model-based ones leave.
+    Model-free players stay after a reward, model-based ones after a reward that came the common way or none that came the rare way.
+    Over long lives a model-free player shows much of that interaction too, because good choices, common transitions and rewards come
+    together (Akam, Costa and Dayan 2015, "Simple Plans or Sophisticated Habits?"). What tells them apart is the column of rare
+    transitions: there a reward makes model-free players stay, and model-based ones leave.
 
     >>> played = Trials(jnp.array([0, 0, 1]), jnp.array([0, 1, 1]), jnp.array([1.0, 1.0, 0.0]))
     >>> stay_probabilities(played).tolist()  # after a common reward stayed, after a rare one left
