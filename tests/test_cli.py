@@ -19,7 +19,7 @@ from quickstudy.cli.show_progress import show_progress
 @pytest.fixture(autouse=True)
 def no_compile_cache(monkeypatch):
     """The tests leave the user's compile cache alone."""
-    for module in ("training", "claiming", "others", "doctor"):
+    for module in ("training", "watching", "claiming", "others", "doctor"):
         monkeypatch.setattr(f"quickstudy.cli.{module}.use_compile_cache", lambda: None)
 
 
@@ -216,3 +216,17 @@ def test_a_folder_of_omniglot_can_be_given_as_a_flag(tmp_path, monkeypatch, caps
     assert code == 2
     assert str(tmp_path / "nothing") in capsys.readouterr().err
     assert not (tmp_path / "run").exists()
+
+
+def test_watch_plays_a_life_and_writes_it(tmp_path, capsys):
+    folder = tmp_path / "run"
+    assert main(["train", "rl2", "--preset", "smoke", "--out", str(folder)]) == 0
+    assert main(["watch", str(folder), "--ticks", "3", "--per-second", "100"]) == 0
+    printed = capsys.readouterr().out
+    assert printed.count("tick ") == 3
+    assert "in 3 ticks, 3 episodes, a task of the test split" in printed
+    assert (folder / "life.gif").read_bytes().startswith(b"GIF8")
+    assert main(["report", str(folder), "--out", str(tmp_path / "page")]) == 0
+    page = (tmp_path / "page" / "index.html").read_text()
+    assert "The first episode: reward" in page
+    assert "The last episode: reward" in page

@@ -32,6 +32,7 @@ from quickstudy.tasks import (
     PointGoals,
     Pushing,
     Quadratics,
+    RandomMDPs,
     RestlessBandit,
     Sinusoid,
     SmallNets,
@@ -168,6 +169,7 @@ TASKS = {
     "dark-room": (DarkRoom, goal_cell, ALL, first_pull),
     "maze": (Maze, level, ALL, first_pull),
     "multi-room": (MultiRoom, level, ALL, first_pull),
+    "random-mdps": (RandomMDPs, lambda task: ten_thousandth(jax.scipy.stats.norm.cdf(task.rewards[0, 0] - 1)), ALL, first_pull),
     "quadratics": (Quadratics, lambda task: hundredth(jax.scipy.stats.norm.cdf(task.target[0])), ALL, staying),
     "small-nets": (lambda: SmallNets(hidden=(3,), examples=8, batch=4), images, ALL, staying),
 }

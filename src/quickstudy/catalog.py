@@ -30,6 +30,8 @@ METHODS = {
     "soft-q": "quickstudy.algorithms.rl.soft_q",
     "sac": "quickstudy.algorithms.rl.sac",
     "rl2": "quickstudy.algorithms.metarl.rl2",
+    "snail": "quickstudy.algorithms.metarl.snail",
+    "trmrl": "quickstudy.algorithms.metarl.trmrl",
     "lstm-optimizer": "quickstudy.algorithms.optimizers.lstm_optimizer",
     "mlp-optimizer": "quickstudy.algorithms.optimizers.mlp_optimizer",
 }
@@ -57,6 +59,7 @@ TASKS = {
     "dark-room": "quickstudy.tasks.dark_rooms:DarkRoom",
     "maze": "quickstudy.tasks.mazes:Maze",
     "multi-room": "quickstudy.tasks.mazes:MultiRoom",
+    "random-mdps": "quickstudy.tasks.random_mdps:RandomMDPs",
     "quadratics": "quickstudy.tasks.quadratics:Quadratics",
     "small-nets": "quickstudy.tasks.small_nets:SmallNets",
 }

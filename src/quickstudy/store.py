@@ -25,6 +25,7 @@ import jax.random as jr
 import numpy as np
 
 from quickstudy import catalog, measure
+from quickstudy.acting import Agent
 from quickstudy.core import AbstractLearner, AbstractTaskDistribution, Split
 from quickstudy.evaluation import Curve, evaluate
 from quickstudy.outer import Program, Progress, run
@@ -54,6 +55,10 @@ class Run(NamedTuple):
     method: str
     step: int
     ticks: int
+
+    def agent(self) -> Agent:
+        """The learner as an agent with `reset` and `act`; raises `TypeError` unless its tasks are of the control kind."""
+        return Agent(self.learner, self.tasks)
 
 
 def require_empty(folder: Path) -> None:

@@ -18,6 +18,7 @@ COMMANDS = {
     "demo": ("others", "meta-train on drawn glyphs, then learn real handwritten digits from a few examples; writes a report"),
     "train": ("training", "meta-train a method in a run folder that can be killed and resumed"),
     "eval": ("training", "test a run on held-out tasks: its adaptation curve with an interval and reference lines"),
+    "watch": ("watching", "play one life of a run's agent in the terminal, and write it as an animation"),
     "claim": ("claiming", "a paper's finding, checked: the verdict from stored evidence, or measured now"),
     "bench": ("others", "speed of this machine against peers"),
     "report": ("others", "one self-contained HTML page for one or more runs"),

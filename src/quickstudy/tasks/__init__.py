@@ -17,6 +17,7 @@ from quickstudy.tasks.pendulum import Pendulum
 from quickstudy.tasks.point_navigation import HalfCircle, PointGoals
 from quickstudy.tasks.pushing import Pushing
 from quickstudy.tasks.quadratics import Quadratic, Quadratics
+from quickstudy.tasks.random_mdps import RandomMDP, RandomMDPs
 from quickstudy.tasks.sinusoid import Sinusoid
 from quickstudy.tasks.small_nets import SmallNet, SmallNets
 from quickstudy.tasks.streams import Stream, StreamTask
@@ -47,6 +48,8 @@ __all__ = [
     "Pushing",
     "Quadratic",
     "Quadratics",
+    "RandomMDP",
+    "RandomMDPs",
     "RestlessBandit",
     "Sinusoid",
     "SmallNet",

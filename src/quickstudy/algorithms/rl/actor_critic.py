@@ -16,9 +16,10 @@ from quickstudy.nn.policies import Categorical, Gaussian, Policy
 from quickstudy.tasks.control import Actions, ControlView, Discrete, control_shapes
 
 Fast: TypeAlias = Any
-Feature = Literal["observation", "action", "reward", "end"]
+# "credit" shows the reward at the place of the action that brought it: what a memory of rewards by action would else have to multiply.
+Feature = Literal["observation", "action", "reward", "credit", "end"]
 OBSERVATION: tuple[Feature, ...] = ("observation",)
-EVERYTHING: tuple[Feature, ...] = ("observation", "action", "reward", "end")
+EVERYTHING: tuple[Feature, ...] = ("observation", "action", "reward", "credit", "end")
 Sees = Literal["observation", "everything"]
 READS: dict[Sees, tuple[Feature, ...]] = {"observation": OBSERVATION, "everything": EVERYTHING}
 
@@ -75,15 +76,16 @@ class ActorCritic(AbstractActorCritic):
 def see(view: ControlView, actions: Actions, reads: tuple[Feature, ...]) -> Float[Array, " inputs"]:
     """The parts of a view as one vector: an action as one-hot (none at all before the first), the end as zero or one.
 
-    >>> from quickstudy.tasks.control import first_view
-    >>> see(first_view(jnp.array([0.5]), Discrete(2)), Discrete(2), EVERYTHING).tolist()
-    [0.5, 0.0, 0.0, 0.0, 0.0]
+    >>> view = ControlView(jnp.array([0.5]), jnp.array(1), jnp.array(2.0), jnp.array(End.TERMINATED))
+    >>> see(view, Discrete(3), EVERYTHING).tolist()
+    [0.5, 0.0, 1.0, 0.0, 2.0, 0.0, 2.0, 0.0, 1.0]
     """
     action = jax.nn.one_hot(view.action, actions.n) if isinstance(actions, Discrete) else view.action
     parts = {
         "observation": jnp.ravel(view.observation),
         "action": action,
         "reward": view.reward[None],
+        "credit": view.reward * action,
         "end": (view.end != End.RUNNING).astype(jnp.float32)[None],
     }
     return jnp.concatenate([parts[name] for name in reads])
@@ -92,7 +94,13 @@ def see(view: ControlView, actions: Actions, reads: tuple[Feature, ...]) -> Floa
 def inputs(tasks: AbstractTaskDistribution, reads: tuple[Feature, ...]) -> tuple[int, Actions]:
     """How many numbers an agent reads in these tasks, and the actions it has. Raises `TypeError` if they are not control tasks."""
     shapes, actions = control_shapes(tasks), tasks.actions  # type: ignore[attr-defined]
-    sizes = {"observation": math.prod(shapes.observation.shape), "action": actions.numbers, "reward": 1, "end": 1}
+    sizes = {
+        "observation": math.prod(shapes.observation.shape),
+        "action": actions.numbers,
+        "reward": 1,
+        "credit": actions.numbers,
+        "end": 1,
+    }
     return sum(sizes[name] for name in reads), actions
 
 

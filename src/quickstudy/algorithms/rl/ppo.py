@@ -30,15 +30,16 @@ from quickstudy.algorithms.rl.rollouts import (
     Moments,
     State,
     begin,
-    falling,
+    descend,
     gather,
+    left,
     minibatches,
     settings,
     standardise,
     value_errors,
 )
 from quickstudy.core import AbstractTaskDistribution, Number
-from quickstudy.outer import Metrics, Preset, Program, apply_gradient, flatten
+from quickstudy.outer import Metrics, Preset, Program, flatten
 from quickstudy.tasks.bandits import BernoulliBandit
 
 
@@ -53,7 +54,7 @@ class Config:
     epochs: int = 4  # Huang et al. 2022
     minibatches: int = 4  # Huang et al. 2022
     learning_rate: Number = 2.5e-4  # Schulman et al. 2017, table 5
-    anneal: int = 0  # outer steps after which the learning rate has fallen to zero; 0: it does not fall
+    anneal: int = 0  # outer steps after which learning rate and entropy bonus have fallen to zero; 0: they do not fall
     discount: Number = 0.99  # Schulman et al. 2017
     decay: Number = 0.95  # Schulman et al. 2017
     clip: Number = 0.2  # Schulman et al. 2017
@@ -75,10 +76,7 @@ class Config:
 
 def improve(config: Config, tasks: AbstractTaskDistribution, learner: Callable[[PRNGKeyArray], AbstractActorCritic]) -> Program:
     """PPO as a slow loop, for any actor-critic: `learner(key)` draws its initial weights."""
-    optimizer = optax.chain(
-        optax.clip_by_global_norm(config.largest_gradient),
-        optax.adam(falling(config.learning_rate, config.anneal * config.epochs * config.minibatches), eps=1e-5),  # Huang et al. 2022
-    )
+    optimizer = optax.chain(optax.clip_by_global_norm(config.largest_gradient), optax.scale_by_adam(eps=1e-5))  # Huang et al. 2022
 
     def init(key: PRNGKeyArray) -> State:
         learner_key, begin_key = jr.split(key)
@@ -90,12 +88,13 @@ def improve(config: Config, tasks: AbstractTaskDistribution, learner: Callable[[
         state, batch, metrics = gather(settings(config), tasks, state, gather_key)
         current, optimizer_state = state.window.slow
         weights, shaped = flatten(current)
+        share = left(state, config.anneal)
 
         def step(carry: tuple, chosen: Int[Array, " sequences"]) -> tuple[tuple, Metrics]:
             weights, optimizer_state = carry
             few = jax.tree.map(lambda leaf: leaf[chosen], batch)
-            gradient, watched = jax.grad(lambda w: surrogate(shaped(w), few, config, state.values), has_aux=True)(weights)
-            return apply_gradient(optimizer, gradient, optimizer_state, weights), watched
+            gradient, watched = jax.grad(lambda w: surrogate(shaped(w), few, config, state.values, share), has_aux=True)(weights)
+            return descend(optimizer, gradient, optimizer_state, weights, config.learning_rate * share), watched
 
         order = minibatches(batch.targets.shape[0], config.epochs, config.minibatches, order_key)
         (weights, optimizer_state), learned = jax.lax.scan(step, (weights, optimizer_state), order)
@@ -107,15 +106,17 @@ def improve(config: Config, tasks: AbstractTaskDistribution, learner: Callable[[
     return Program(init, update, lambda state: state.window.slow[0])
 
 
-def surrogate(learner: AbstractActorCritic, batch: Batch, config: Config, seen: Moments) -> tuple[Float[Array, ""], Metrics]:
-    """The loss of a minibatch, and what to watch while it is minimised."""
+def surrogate(
+    learner: AbstractActorCritic, batch: Batch, config: Config, seen: Moments, share: Number = 1.0
+) -> tuple[Float[Array, ""], Metrics]:
+    """The loss of a minibatch, and what to watch while it is minimised; `share` is what is left of the entropy bonus."""
     policies, values = jax.vmap(learner.unroll)(batch.memories, batch.views)
     log_ratio = policies.log_probability(batch.responses) - batch.log_probabilities
     ratio, gain = jnp.exp(log_ratio), standardise(batch.advantages) if config.normalise_advantages else batch.advantages
     actor = -jnp.mean(jnp.minimum(ratio * gain, jnp.clip(ratio, 1 - config.clip, 1 + config.clip) * gain))
     critic = jnp.mean(value_errors(values, batch, seen, config.clip if config.clip_values else None)) / 2
     entropy = jnp.mean(policies.entropy())
-    loss = actor + config.value_weight * critic - config.entropy * entropy
+    loss = actor + config.value_weight * critic - config.entropy * share * entropy
     # A sweep over weights is an array, which cannot be asked whether it is zero.
     if eqx.is_array(config.divergence) or config.divergence:
         loss = loss + config.divergence * jnp.mean(batch.policies.divergence(policies))

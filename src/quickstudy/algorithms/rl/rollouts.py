@@ -21,6 +21,8 @@ from quickstudy.outer.windows import Window, begin_lives, choose, live_window
 from quickstudy.rl import advantages, bootstrap, explained_variance
 from quickstudy.tasks.control import ControlView
 
+Weights = Float[Array, " weights"]
+
 
 @dataclasses.dataclass(frozen=True)
 class Settings:
@@ -87,6 +89,7 @@ class State(NamedTuple):
     values: Moments
     rewards: Moments
     sums: Float[Array, " lives"]
+    step: Int[Array, ""]
 
 
 class Rollout(NamedTuple):
@@ -120,7 +123,9 @@ def begin(settings: Settings, tasks: AbstractTaskDistribution, new: AbstractActo
     task_key, life_key = jr.split(key)
     drawn = sample_tasks(tasks, task_key, "train", settings.lives)
     lives = begin_lives(new, drawn, jr.split(life_key, settings.lives), None)
-    return State(Window((new, optimizer), lives, drawn), no_moments(), no_moments(), jnp.zeros(settings.lives))
+    return State(
+        Window((new, optimizer), lives, drawn), no_moments(), no_moments(), jnp.zeros(settings.lives), jnp.zeros((), jnp.int32)
+    )
 
 
 def gather(settings: Settings, tasks: AbstractTaskDistribution, state: State, key: PRNGKeyArray) -> tuple[State, Batch, Metrics]:
@@ -135,7 +140,7 @@ def gather(settings: Settings, tasks: AbstractTaskDistribution, state: State, ke
         # Without a memory every tick is a sequence of its own.
         batch = jax.tree.map(lambda leaf: leaf.reshape(settings.lives * settings.ticks, 1, *leaf.shape[2:]), batch)
     values_seen = state.values.after(batch.targets) if settings.normalise_values else state.values
-    return State(window, values_seen, rewards_seen, sums), batch, metrics
+    return State(window, values_seen, rewards_seen, sums, state.step + 1), batch, metrics
 
 
 def renew(settings: Settings, tasks: AbstractTaskDistribution, window: Window, key: PRNGKeyArray) -> Window:
@@ -252,6 +257,18 @@ def minibatches(sequences: int, epochs: int, n: int, key: PRNGKeyArray) -> Int[A
     return order.reshape(epochs * n, -1)
 
 
-def falling(rate: Number, steps: int) -> Any:
-    """A learning rate that falls to zero in a line over so many steps; 0 steps: that stays."""
-    return optax.linear_schedule(rate, 0.0, steps) if steps else rate
+def left(state: State, anneal: int) -> Number:
+    """The share of learning rate and entropy bonus that is left where they fall to zero over so many outer steps; 0 steps: all of it.
+
+    The state is that after `gather`, which counts its own step.
+    """
+    return jnp.maximum(1 - (state.step - 1) / anneal, 0.0) if anneal else 1.0
+
+
+def descend(
+    optimizer: optax.GradientTransformation, gradient: Weights, state: optax.OptState, weights: Weights, rate: Number
+) -> tuple[Weights, optax.OptState]:
+    """A step of so much times the optimiser's direction: its rate is not the optimiser's own, so that it can fall, and be an array."""
+    with jax.numpy_dtype_promotion("standard"):  # Optax mixes integer counts with floats
+        direction, state = optimizer.update(gradient, state)
+    return weights - rate * direction, state
