@@ -16,6 +16,7 @@ from quickstudy.core import AbstractLearner, sample_tasks
 from quickstudy.tasks import (
     Acrobot,
     BernoulliBandit,
+    BlindCliff,
     CartPole,
     CorrelatedBandit,
     DarkRoom,
@@ -170,6 +171,7 @@ TASKS = {
     "maze": (Maze, level, ALL, first_pull),
     "multi-room": (MultiRoom, level, ALL, first_pull),
     "random-mdps": (RandomMDPs, lambda task: ten_thousandth(jax.scipy.stats.norm.cdf(task.rewards[0, 0] - 1)), ALL, first_pull),
+    "blind-cliff": (BlindCliff, lambda task: ["".join(map(str, task.right.tolist()))], ALL, first_pull),
     "quadratics": (Quadratics, lambda task: hundredth(jax.scipy.stats.norm.cdf(task.target[0])), ALL, staying),
     "small-nets": (lambda: SmallNets(hidden=(3,), examples=8, batch=4), images, ALL, staying),
 }

@@ -24,8 +24,8 @@ from jaxtyping import Array, Float, PRNGKeyArray
 
 from quickstudy.algorithms.rl.actor_critic import AbstractActorCritic, ActorCritic, Sees, reacting
 from quickstudy.algorithms.rl.rollouts import Batch, Moments, State, begin, descend, gather, left, settings, standardise, value_errors
-from quickstudy.core import AbstractTaskDistribution, Number
-from quickstudy.outer import Metrics, Preset, Program, flatten
+from quickstudy.core import AbstractTaskDistribution, Number, Switch
+from quickstudy.outer import Metrics, Preset, Program, flatten, switch
 from quickstudy.tasks.bandits import BernoulliBandit
 
 
@@ -38,16 +38,16 @@ class Config:
     horizon: int = 0  # ticks of a whole life, after which it begins again in a new task; 0: lives never end
     across_episodes: bool = False  # whether what follows an episode's end counts, as meta-RL wants
     learning_rate: Number = 7e-4  # baselines: RMSProp that forgets 1 % a step
-    anneal: int = 0  # outer steps after which learning rate and entropy bonus have fallen to zero; 0: they do not fall
+    anneal: int | Float[Array, ""] = 0  # outer steps until learning rate and entropy bonus have fallen to zero; 0: they do not
     discount: Number = 0.99  # Mnih et al. 2016
     decay: Number = 1.0  # Mnih et al. 2016: plain n-step returns
     entropy: Number = 0.01  # Mnih et al. 2016
     value_weight: Number = 0.5  # Mnih et al. 2016: the critic's gradient counts half
     largest_gradient: Number = 0.5  # baselines
-    normalise_advantages: bool = False  # Mnih et al. 2016 do not
-    normalise_values: bool = True  # ours: without it the critic fails silently where returns are large
-    scale_rewards: bool = False  # Mnih et al. 2016 clip them instead
-    orthogonal: bool = True  # baselines
+    normalise_advantages: Switch = False  # Mnih et al. 2016 do not
+    normalise_values: Switch = True  # ours: without it the critic fails silently where returns are large
+    scale_rewards: Switch = False  # Mnih et al. 2016 clip them instead
+    orthogonal: Switch = True  # baselines
     width: int = 64  # baselines: two layers of 64
     sees: Sees = "observation"  # everything: the last action, reward and end too
 
@@ -81,9 +81,9 @@ def policy_loss(
 ) -> tuple[Float[Array, ""], Metrics]:
     """The loss of a window, and what to watch while it is minimised; `share` is what is left of the entropy bonus."""
     policies, values = jax.vmap(learner.unroll)(batch.memories, batch.views)
-    gain = standardise(batch.advantages) if config.normalise_advantages else batch.advantages
+    gain = switch(config.normalise_advantages, lambda: standardise(batch.advantages), lambda: batch.advantages)
     actor = -jnp.mean(policies.log_probability(batch.responses) * gain)
-    critic = jnp.mean(value_errors(values, batch, seen)) / 2
+    critic = jnp.mean(value_errors(values, batch, seen, 0.0, clips=False)) / 2
     entropy = jnp.mean(policies.entropy())
     loss = actor + config.value_weight * critic - config.entropy * share * entropy
     return loss, {"loss": loss, "entropy": entropy}

@@ -38,8 +38,8 @@ from quickstudy.algorithms.rl.rollouts import (
     standardise,
     value_errors,
 )
-from quickstudy.core import AbstractTaskDistribution, Number
-from quickstudy.outer import Metrics, Preset, Program, flatten
+from quickstudy.core import AbstractTaskDistribution, Number, Switch
+from quickstudy.outer import Metrics, Preset, Program, flatten, switch
 from quickstudy.tasks.bandits import BernoulliBandit
 
 
@@ -54,7 +54,7 @@ class Config:
     epochs: int = 4  # Huang et al. 2022
     minibatches: int = 4  # Huang et al. 2022
     learning_rate: Number = 2.5e-4  # Schulman et al. 2017, table 5
-    anneal: int = 0  # outer steps after which learning rate and entropy bonus have fallen to zero; 0: they do not fall
+    anneal: int | Float[Array, ""] = 0  # outer steps until learning rate and entropy bonus have fallen to zero; 0: they do not
     discount: Number = 0.99  # Schulman et al. 2017
     decay: Number = 0.95  # Schulman et al. 2017
     clip: Number = 0.2  # Schulman et al. 2017
@@ -62,11 +62,12 @@ class Config:
     entropy: Number = 0.01  # Schulman et al. 2017, table 5
     value_weight: Number = 0.5  # Huang et al. 2022
     largest_gradient: Number = 0.5  # Huang et al. 2022
-    clip_values: bool = False  # Engstrom et al. 2020 find no gain
-    normalise_advantages: bool = True  # Huang et al. 2022
-    normalise_values: bool = True  # ours: without it the critic fails silently where returns are large
-    scale_rewards: bool = False  # Engstrom et al. 2020: reward scaling
-    orthogonal: bool = True  # Engstrom et al. 2020: orthogonal initialisation
+    clip_values: Switch = False  # Engstrom et al. 2020: value clipping; Andrychowicz et al. 2021 find that it hurts
+    value_clip: Number = 0.2  # Engstrom et al. 2020: how far a value may move, if `clip_values`
+    normalise_advantages: Switch = True  # Huang et al. 2022
+    normalise_values: Switch = True  # ours: without it the critic fails silently where returns are large
+    scale_rewards: Switch = False  # Engstrom et al. 2020: reward scaling
+    orthogonal: Switch = True  # Engstrom et al. 2020: orthogonal initialisation
     width: int = 64  # Schulman et al. 2017: two layers of 64
     sees: Sees = "observation"  # everything: the last action, reward and end too
 
@@ -112,9 +113,10 @@ def surrogate(
     """The loss of a minibatch, and what to watch while it is minimised; `share` is what is left of the entropy bonus."""
     policies, values = jax.vmap(learner.unroll)(batch.memories, batch.views)
     log_ratio = policies.log_probability(batch.responses) - batch.log_probabilities
-    ratio, gain = jnp.exp(log_ratio), standardise(batch.advantages) if config.normalise_advantages else batch.advantages
+    ratio = jnp.exp(log_ratio)
+    gain = switch(config.normalise_advantages, lambda: standardise(batch.advantages), lambda: batch.advantages)
     actor = -jnp.mean(jnp.minimum(ratio * gain, jnp.clip(ratio, 1 - config.clip, 1 + config.clip) * gain))
-    critic = jnp.mean(value_errors(values, batch, seen, config.clip if config.clip_values else None)) / 2
+    critic = jnp.mean(value_errors(values, batch, seen, config.value_clip, config.clip_values)) / 2
     entropy = jnp.mean(policies.entropy())
     loss = actor + config.value_weight * critic - config.entropy * share * entropy
     # A sweep over weights is an array, which cannot be asked whether it is zero.

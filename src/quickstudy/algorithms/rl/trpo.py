@@ -37,9 +37,9 @@ from quickstudy.algorithms.rl.rollouts import (
     standardise,
     value_errors,
 )
-from quickstudy.core import AbstractTaskDistribution, Number
+from quickstudy.core import AbstractTaskDistribution, Number, Switch
 from quickstudy.nn.policies import Policy
-from quickstudy.outer import Metrics, Preset, Program, flatten
+from quickstudy.outer import Metrics, Preset, Program, flatten, switch
 from quickstudy.tasks.bandits import BernoulliBandit
 
 
@@ -58,16 +58,16 @@ class Config:
     epochs: int = 4  # of the critic: as PPO
     minibatches: int = 4  # of the critic: as PPO
     learning_rate: Number = 2.5e-4  # of the critic: as PPO
-    anneal: int = 0  # outer steps after which the critic's learning rate has fallen to zero; 0: it does not fall
+    anneal: int | Float[Array, ""] = 0  # outer steps after which the critic's learning rate has fallen to zero; 0: it does not fall
     discount: Number = 0.99  # as PPO
     decay: Number = 0.95  # as PPO
     largest_gradient: Number = 0.5  # of the critic: as PPO
-    clip: Number = 0.2  # of values, if `clip_values`: as PPO
-    clip_values: bool = False  # as PPO
-    normalise_advantages: bool = True  # as PPO
-    normalise_values: bool = True  # as PPO
-    scale_rewards: bool = False  # as PPO
-    orthogonal: bool = True  # as PPO
+    clip_values: Switch = False  # as PPO
+    value_clip: Number = 0.2  # as PPO
+    normalise_advantages: Switch = True  # as PPO
+    normalise_values: Switch = True  # as PPO
+    scale_rewards: Switch = False  # as PPO
+    orthogonal: Switch = True  # as PPO
     width: int = 64  # as PPO
     sees: Sees = "observation"  # everything: the last action, reward and end too
 
@@ -100,7 +100,7 @@ def step_policy(config: Config, learner: ActorCritic, batch: Batch) -> tuple[Act
     """The learner after one bounded step of its policy, and what to watch: loss, entropy, realised divergence, share of the step."""
     weights, shaped = flatten(learner)
     policies_of = lambda w: jax.vmap(shaped(w).unroll)(batch.memories, batch.views)[0]
-    gain = standardise(batch.advantages) if config.normalise_advantages else batch.advantages
+    gain = switch(config.normalise_advantages, lambda: standardise(batch.advantages), lambda: batch.advantages)
 
     def surrogate(w: Weights) -> Float[Array, ""]:
         return jnp.mean(jnp.exp(policies_of(w).log_probability(batch.responses) - batch.log_probabilities) * gain)
@@ -172,11 +172,11 @@ def fit_critic(
     current, optimizer_state = state.window.slow
     weights, shaped = flatten(current.critic)
     judging = lambda w: eqx.tree_at(lambda agent: agent.critic, current, shaped(w))
-    rate, clip = config.learning_rate * left(state, config.anneal), config.clip if config.clip_values else None
+    rate = config.learning_rate * left(state, config.anneal)
 
     def loss(w: Weights, few: Batch) -> Float[Array, ""]:
         values = jax.vmap(judging(w).unroll)(few.memories, few.views)[1]
-        return jnp.mean(value_errors(values, few, state.values, clip)) / 2
+        return jnp.mean(value_errors(values, few, state.values, config.value_clip, config.clip_values)) / 2
 
     def step(carry: tuple, chosen: Int[Array, " sequences"]) -> tuple[tuple, Float[Array, ""]]:
         weights, optimizer_state = carry
