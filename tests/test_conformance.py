@@ -16,6 +16,7 @@ from quickstudy.core import AbstractLearner, sample_tasks
 from quickstudy.tasks import (
     Acrobot,
     BernoulliBandit,
+    BlindCliff,
     CartPole,
     CorrelatedBandit,
     DarkRoom,
@@ -184,6 +185,7 @@ TASKS = {
     "krazy-world": (KrazyWorld, board, ALL, first_pull),
     "two-step": (TwoStep, lambda task: [int((float(task.common) - 0.75) * 10_000)], ALL, first_pull),
     "harlow": (Harlow, lambda task: [ten_thousandth(jax.scipy.stats.norm.cdf(x))[0] for x in task.objects[:, 0]], ALL, first_pull),
+    "blind-cliff": (BlindCliff, lambda task: ["".join(map(str, task.right.tolist()))], ALL, first_pull),
     "quadratics": (Quadratics, lambda task: hundredth(jax.scipy.stats.norm.cdf(task.target[0])), ALL, staying),
     "small-nets": (lambda: SmallNets(hidden=(3,), examples=8, batch=4), images, ALL, staying),
 }

@@ -67,6 +67,7 @@ TASKS = {
     "krazy-world": "quickstudy.tasks.krazy_world:KrazyWorld",
     "two-step": "quickstudy.tasks.two_step:TwoStep",
     "harlow": "quickstudy.tasks.harlow:Harlow",
+    "blind-cliff": "quickstudy.tasks.blind_cliff:BlindCliff",
     "quadratics": "quickstudy.tasks.quadratics:Quadratics",
     "small-nets": "quickstudy.tasks.small_nets:SmallNets",
 }
@@ -84,6 +85,10 @@ CLAIMS = {
     "partial-adaptation": "quickstudy.algorithms.fewshot.anil",
     "cnp-regression": "quickstudy.algorithms.fewshot.cnp",
     "incontext-gru": "quickstudy.algorithms.incontext.incontext_gru",
+    "trpo-ppo": "quickstudy.algorithms.rl.policy_steps",
+    "code-level-opts": "quickstudy.algorithms.rl.policy_steps",
+    "soft-q-sac": "quickstudy.algorithms.rl.two_corridors",
+    "dqn-per": "quickstudy.algorithms.rl.prioritised_replay",
     "lstm-optimizer": "quickstudy.algorithms.optimizers.lstm_optimizer",
     "lstm-optimizer-digits": "quickstudy.algorithms.optimizers.lstm_optimizer",
 }

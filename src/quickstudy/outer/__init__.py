@@ -17,7 +17,19 @@ from quickstudy.outer.descent import (
     mean_over_tasks,
     with_adaptation,
 )
-from quickstudy.outer.program import Metrics, NonFiniteError, Preset, Program, Progress, State, apply_gradient, flatten, run, train
+from quickstudy.outer.program import (
+    Metrics,
+    NonFiniteError,
+    Preset,
+    Program,
+    Progress,
+    State,
+    apply_gradient,
+    flatten,
+    run,
+    switch,
+    train,
+)
 from quickstudy.outer.windows import Window, evolve, truncate
 
 __all__ = [
@@ -41,6 +53,7 @@ __all__ = [
     "flatten",
     "mean_over_tasks",
     "run",
+    "switch",
     "train",
     "truncate",
     "with_adaptation",

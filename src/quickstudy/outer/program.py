@@ -13,7 +13,7 @@ import optax
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 
-from quickstudy.core import AbstractLearner, AbstractTaskDistribution
+from quickstudy.core import AbstractLearner, AbstractTaskDistribution, Switch
 from quickstudy.failures import plain_failures
 
 State = Any
@@ -147,3 +147,14 @@ def flatten(model: Weights) -> tuple[Float[Array, " weights"], Callable[[Array],
     arrays, rest = eqx.partition(model, eqx.is_inexact_array)
     weights, shaped = ravel_pytree(arrays)
     return weights, lambda changed: eqx.combine(shaped(changed), rest)
+
+
+def switch(on: Switch, yes: Callable[[], Weights], no: Callable[[], Weights]) -> Weights:
+    """What a switch among the settings chooses. Only one side is computed, unless a sweep has turned the switch into an array.
+
+    >>> switch(True, lambda: 1.0, lambda: 2.0), float(switch(jnp.array(False), lambda: 1.0, lambda: 2.0))
+    (1.0, 2.0)
+    """
+    if not eqx.is_array(on):
+        return yes() if on else no()
+    return jax.tree.map(lambda a, b: jnp.where(on, a, b), yes(), no())

@@ -23,9 +23,9 @@ import optax
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from quickstudy.algorithms.rl.actor_critic import AbstractActorCritic, ActorCritic, Sees, reacting
-from quickstudy.algorithms.rl.rollouts import Batch, Moments, State, begin, falling, gather, settings, standardise, value_errors
-from quickstudy.core import AbstractTaskDistribution, Number
-from quickstudy.outer import Metrics, Preset, Program, apply_gradient, flatten
+from quickstudy.algorithms.rl.rollouts import Batch, Moments, State, begin, descend, gather, left, settings, standardise, value_errors
+from quickstudy.core import AbstractTaskDistribution, Number, Switch
+from quickstudy.outer import Metrics, Preset, Program, flatten, switch
 from quickstudy.tasks.bandits import BernoulliBandit
 
 
@@ -38,16 +38,16 @@ class Config:
     horizon: int = 0  # ticks of a whole life, after which it begins again in a new task; 0: lives never end
     across_episodes: bool = False  # whether what follows an episode's end counts, as meta-RL wants
     learning_rate: Number = 7e-4  # baselines: RMSProp that forgets 1 % a step
-    anneal: int = 0  # outer steps after which the learning rate has fallen to zero, as in Mnih et al. 2016; 0: it does not fall
+    anneal: int | Float[Array, ""] = 0  # outer steps until learning rate and entropy bonus have fallen to zero; 0: they do not
     discount: Number = 0.99  # Mnih et al. 2016
     decay: Number = 1.0  # Mnih et al. 2016: plain n-step returns
     entropy: Number = 0.01  # Mnih et al. 2016
     value_weight: Number = 0.5  # Mnih et al. 2016: the critic's gradient counts half
     largest_gradient: Number = 0.5  # baselines
-    normalise_advantages: bool = False  # Mnih et al. 2016 do not
-    normalise_values: bool = True  # ours: without it the critic fails silently where returns are large
-    scale_rewards: bool = False  # Mnih et al. 2016 clip them instead
-    orthogonal: bool = True  # baselines
+    normalise_advantages: Switch = False  # Mnih et al. 2016 do not
+    normalise_values: Switch = True  # ours: without it the critic fails silently where returns are large
+    scale_rewards: Switch = False  # Mnih et al. 2016 clip them instead
+    orthogonal: Switch = True  # baselines
     width: int = 64  # baselines: two layers of 64
     sees: Sees = "observation"  # everything: the last action, reward and end too
 
@@ -57,10 +57,7 @@ class Config:
 
 def improve(config: Config, tasks: AbstractTaskDistribution, learner: Callable[[PRNGKeyArray], AbstractActorCritic]) -> Program:
     """A2C as a slow loop, for any actor-critic: `learner(key)` draws its initial weights."""
-    optimizer = optax.chain(
-        optax.clip_by_global_norm(config.largest_gradient),
-        optax.rmsprop(falling(config.learning_rate, config.anneal), decay=0.99, eps=1e-5),  # baselines
-    )
+    optimizer = optax.chain(optax.clip_by_global_norm(config.largest_gradient), optax.scale_by_rms(decay=0.99, eps=1e-5))  # baselines
 
     def init(key: PRNGKeyArray) -> State:
         learner_key, begin_key = jr.split(key)
@@ -71,21 +68,24 @@ def improve(config: Config, tasks: AbstractTaskDistribution, learner: Callable[[
         state, batch, metrics = gather(settings(config), tasks, state, key)
         current, optimizer_state = state.window.slow
         weights, shaped = flatten(current)
-        gradient, watched = jax.grad(lambda w: policy_loss(shaped(w), batch, config, state.values), has_aux=True)(weights)
-        weights, optimizer_state = apply_gradient(optimizer, gradient, optimizer_state, weights)
+        share = left(state, config.anneal)
+        gradient, watched = jax.grad(lambda w: policy_loss(shaped(w), batch, config, state.values, share), has_aux=True)(weights)
+        weights, optimizer_state = descend(optimizer, gradient, optimizer_state, weights, config.learning_rate * share)
         return state._replace(window=state.window._replace(slow=(shaped(weights), optimizer_state))), metrics | watched
 
     return Program(init, update, lambda state: state.window.slow[0])
 
 
-def policy_loss(learner: AbstractActorCritic, batch: Batch, config: Config, seen: Moments) -> tuple[Float[Array, ""], Metrics]:
-    """The loss of a window, and what to watch while it is minimised."""
+def policy_loss(
+    learner: AbstractActorCritic, batch: Batch, config: Config, seen: Moments, share: Number = 1.0
+) -> tuple[Float[Array, ""], Metrics]:
+    """The loss of a window, and what to watch while it is minimised; `share` is what is left of the entropy bonus."""
     policies, values = jax.vmap(learner.unroll)(batch.memories, batch.views)
-    gain = standardise(batch.advantages) if config.normalise_advantages else batch.advantages
+    gain = switch(config.normalise_advantages, lambda: standardise(batch.advantages), lambda: batch.advantages)
     actor = -jnp.mean(policies.log_probability(batch.responses) * gain)
-    critic = jnp.mean(value_errors(values, batch, seen)) / 2
+    critic = jnp.mean(value_errors(values, batch, seen, 0.0, clips=False)) / 2
     entropy = jnp.mean(policies.entropy())
-    loss = actor + config.value_weight * critic - config.entropy * entropy
+    loss = actor + config.value_weight * critic - config.entropy * share * entropy
     return loss, {"loss": loss, "entropy": entropy}
 
 

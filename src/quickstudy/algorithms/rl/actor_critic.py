@@ -10,9 +10,10 @@ import jax.numpy as jnp
 import jax.random as jr
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from quickstudy.core import AbstractLearner, AbstractTaskDistribution, End
+from quickstudy.core import AbstractLearner, AbstractTaskDistribution, End, Switch
 from quickstudy.nn.memory import AbstractMemory, NoMemory
 from quickstudy.nn.policies import Categorical, Gaussian, Policy
+from quickstudy.outer import switch
 from quickstudy.tasks.control import Actions, ControlView, Discrete, control_shapes
 
 Fast: TypeAlias = Any
@@ -116,7 +117,7 @@ class TanhMLP(eqx.Module):
         return x @ self.weights[-1] + self.biases[-1]
 
 
-def head(widths: tuple[int, ...], last: float, orthogonal: bool, *, key: PRNGKeyArray) -> TanhMLP:
+def head(widths: tuple[int, ...], last: float, orthogonal: Switch, *, key: PRNGKeyArray) -> TanhMLP:
     """A head whose weights are orthogonal, with gain sqrt(2) inside and `last` at the end, or else Glorot-uniform throughout.
 
     Source of the gains: Engstrom et al. 2020, "Implementation Matters in Deep Policy Gradients", after OpenAI's baselines.
@@ -127,8 +128,9 @@ def head(widths: tuple[int, ...], last: float, orthogonal: bool, *, key: PRNGKey
     """
     keys = jr.split(key, len(widths) - 1)
     gains = [math.sqrt(2)] * (len(widths) - 2) + [last]
-    initials = [jax.nn.initializers.orthogonal(gain) if orthogonal else jax.nn.initializers.glorot_uniform() for gain in gains]
-    weights = tuple(make(k, (i, o)) for make, k, i, o in zip(initials, keys, widths, widths[1:], strict=False))
+    initial, glorot = jax.nn.initializers.orthogonal, jax.nn.initializers.glorot_uniform()
+    draw = lambda gain, key, *shape: switch(orthogonal, lambda: initial(gain)(key, shape), lambda: glorot(key, shape))
+    weights = tuple(draw(*layer) for layer in zip(gains, keys, widths, widths[1:], strict=False))
     return TanhMLP(weights, tuple(jnp.zeros(o) for o in widths[1:]))
 
 
@@ -139,7 +141,7 @@ def actor_critic(
     hidden: tuple[int, ...],
     *,
     reads: tuple[Feature, ...],
-    orthogonal: bool = True,
+    orthogonal: Switch = True,
     key: PRNGKeyArray,
 ) -> ActorCritic:
     """An agent for these tasks: a memory with `features` outputs, and heads with `hidden` layers on it."""
@@ -151,7 +153,7 @@ def actor_critic(
     return ActorCritic(memory, actor, critic, log_deviation, actions, reads)
 
 
-def reacting(tasks: AbstractTaskDistribution, width: int, sees: Sees, orthogonal: bool, key: PRNGKeyArray) -> ActorCritic:
+def reacting(tasks: AbstractTaskDistribution, width: int, sees: Sees, orthogonal: Switch, key: PRNGKeyArray) -> ActorCritic:
     """An agent without memory: actor and critic are two networks with two hidden layers of `width` units.
 
     Raises `TypeError` unless these are control tasks, `ValueError` if there is nothing to see in them.

@@ -30,15 +30,16 @@ from quickstudy.algorithms.rl.rollouts import (
     Moments,
     State,
     begin,
-    falling,
+    descend,
     gather,
+    left,
     minibatches,
     settings,
     standardise,
     value_errors,
 )
-from quickstudy.core import AbstractTaskDistribution, Number
-from quickstudy.outer import Metrics, Preset, Program, apply_gradient, flatten
+from quickstudy.core import AbstractTaskDistribution, Number, Switch
+from quickstudy.outer import Metrics, Preset, Program, flatten, switch
 from quickstudy.tasks.bandits import BernoulliBandit
 
 
@@ -53,7 +54,7 @@ class Config:
     epochs: int = 4  # Huang et al. 2022
     minibatches: int = 4  # Huang et al. 2022
     learning_rate: Number = 2.5e-4  # Schulman et al. 2017, table 5
-    anneal: int = 0  # outer steps after which learning rate and entropy bonus have fallen to zero; 0: they do not fall
+    anneal: int | Float[Array, ""] = 0  # outer steps until learning rate and entropy bonus have fallen to zero; 0: they do not
     discount: Number = 0.99  # Schulman et al. 2017
     decay: Number = 0.95  # Schulman et al. 2017
     clip: Number = 0.2  # Schulman et al. 2017
@@ -61,11 +62,12 @@ class Config:
     entropy: Number = 0.01  # Schulman et al. 2017, table 5
     value_weight: Number = 0.5  # Huang et al. 2022
     largest_gradient: Number = 0.5  # Huang et al. 2022
-    clip_values: bool = False  # Engstrom et al. 2020 find no gain
-    normalise_advantages: bool = True  # Huang et al. 2022
-    normalise_values: bool = True  # ours: without it the critic fails silently where returns are large
-    scale_rewards: bool = False  # Engstrom et al. 2020: reward scaling
-    orthogonal: bool = True  # Engstrom et al. 2020: orthogonal initialisation
+    clip_values: Switch = False  # Engstrom et al. 2020: value clipping; Andrychowicz et al. 2021 find that it hurts
+    value_clip: Number = 0.2  # Engstrom et al. 2020: how far a value may move, if `clip_values`
+    normalise_advantages: Switch = True  # Huang et al. 2022
+    normalise_values: Switch = True  # ours: without it the critic fails silently where returns are large
+    scale_rewards: Switch = False  # Engstrom et al. 2020: reward scaling
+    orthogonal: Switch = True  # Engstrom et al. 2020: orthogonal initialisation
     width: int = 64  # Schulman et al. 2017: two layers of 64
     sees: Sees = "observation"  # everything: the last action, reward and end too
 
@@ -75,10 +77,7 @@ class Config:
 
 def improve(config: Config, tasks: AbstractTaskDistribution, learner: Callable[[PRNGKeyArray], AbstractActorCritic]) -> Program:
     """PPO as a slow loop, for any actor-critic: `learner(key)` draws its initial weights."""
-    optimizer = optax.chain(
-        optax.clip_by_global_norm(config.largest_gradient),
-        optax.adam(falling(config.learning_rate, config.anneal * config.epochs * config.minibatches), eps=1e-5),  # Huang et al. 2022
-    )
+    optimizer = optax.chain(optax.clip_by_global_norm(config.largest_gradient), optax.scale_by_adam(eps=1e-5))  # Huang et al. 2022
 
     def init(key: PRNGKeyArray) -> State:
         learner_key, begin_key = jr.split(key)
@@ -90,13 +89,13 @@ def improve(config: Config, tasks: AbstractTaskDistribution, learner: Callable[[
         state, batch, metrics = gather(settings(config), tasks, state, gather_key)
         current, optimizer_state = state.window.slow
         weights, shaped = flatten(current)
-        bonus = config.entropy * (1 - state.step / config.anneal).clip(min=0.0) if config.anneal else config.entropy
+        share = left(state, config.anneal)
 
         def step(carry: tuple, chosen: Int[Array, " sequences"]) -> tuple[tuple, Metrics]:
             weights, optimizer_state = carry
             few = jax.tree.map(lambda leaf: leaf[chosen], batch)
-            gradient, watched = jax.grad(lambda w: surrogate(shaped(w), few, config, state.values, bonus), has_aux=True)(weights)
-            return apply_gradient(optimizer, gradient, optimizer_state, weights), watched
+            gradient, watched = jax.grad(lambda w: surrogate(shaped(w), few, config, state.values, share), has_aux=True)(weights)
+            return descend(optimizer, gradient, optimizer_state, weights, config.learning_rate * share), watched
 
         order = minibatches(batch.targets.shape[0], config.epochs, config.minibatches, order_key)
         (weights, optimizer_state), learned = jax.lax.scan(step, (weights, optimizer_state), order)
@@ -109,16 +108,17 @@ def improve(config: Config, tasks: AbstractTaskDistribution, learner: Callable[[
 
 
 def surrogate(
-    learner: AbstractActorCritic, batch: Batch, config: Config, seen: Moments, bonus: Number
+    learner: AbstractActorCritic, batch: Batch, config: Config, seen: Moments, share: Number = 1.0
 ) -> tuple[Float[Array, ""], Metrics]:
-    """The loss of a minibatch, with this entropy bonus, and what to watch while it is minimised."""
+    """The loss of a minibatch, and what to watch while it is minimised; `share` is what is left of the entropy bonus."""
     policies, values = jax.vmap(learner.unroll)(batch.memories, batch.views)
     log_ratio = policies.log_probability(batch.responses) - batch.log_probabilities
-    ratio, gain = jnp.exp(log_ratio), standardise(batch.advantages) if config.normalise_advantages else batch.advantages
+    ratio = jnp.exp(log_ratio)
+    gain = switch(config.normalise_advantages, lambda: standardise(batch.advantages), lambda: batch.advantages)
     actor = -jnp.mean(jnp.minimum(ratio * gain, jnp.clip(ratio, 1 - config.clip, 1 + config.clip) * gain))
-    critic = jnp.mean(value_errors(values, batch, seen, config.clip if config.clip_values else None)) / 2
+    critic = jnp.mean(value_errors(values, batch, seen, config.value_clip, config.clip_values)) / 2
     entropy = jnp.mean(policies.entropy())
-    loss = actor + config.value_weight * critic - bonus * entropy
+    loss = actor + config.value_weight * critic - config.entropy * share * entropy
     # A sweep over weights is an array, which cannot be asked whether it is zero.
     if eqx.is_array(config.divergence) or config.divergence:
         loss = loss + config.divergence * jnp.mean(batch.policies.divergence(policies))

@@ -14,12 +14,14 @@ import optax
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from quickstudy.algorithms.rl.actor_critic import AbstractActorCritic
-from quickstudy.core import AbstractTaskDistribution, End, Number, Tick, sample_tasks
+from quickstudy.core import AbstractTaskDistribution, End, Number, Switch, Tick, sample_tasks
 from quickstudy.nn.policies import Policy
-from quickstudy.outer.program import Metrics
+from quickstudy.outer.program import Metrics, switch
 from quickstudy.outer.windows import Window, begin_lives, choose, live_window
 from quickstudy.rl import advantages, bootstrap, explained_variance
 from quickstudy.tasks.control import ControlView
+
+Weights = Float[Array, " weights"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,8 +37,8 @@ class Settings:
     across_episodes: bool
     discount: Number
     decay: Number
-    normalise_values: bool
-    scale_rewards: bool
+    normalise_values: Switch
+    scale_rewards: Switch
 
     def __post_init__(self) -> None:
         if self.horizon and self.horizon % self.ticks:
@@ -140,7 +142,7 @@ def gather(settings: Settings, tasks: AbstractTaskDistribution, state: State, ke
     if not jax.tree.leaves(batch.memories):
         # Without a memory every tick is a sequence of its own.
         batch = jax.tree.map(lambda leaf: leaf.reshape(settings.lives * settings.ticks, 1, *leaf.shape[2:]), batch)
-    values_seen = state.values.after(batch.targets) if settings.normalise_values else state.values
+    values_seen = switch(settings.normalise_values, lambda: state.values.after(batch.targets), lambda: state.values)
     return State(window, values_seen, rewards_seen, sums, state.step + 1), batch, metrics
 
 
@@ -171,17 +173,18 @@ def act(settings: Settings, window: Window, key: PRNGKeyArray) -> tuple[Window, 
 
 def _scale(settings: Settings, state: State, rollout: Rollout) -> tuple[Float[Array, "lives ticks"], Float[Array, " lives"], Moments]:
     """Rewards divided by the spread of their running discounted sums, if `scale_rewards` says so."""
-    if not settings.scale_rewards:
-        return rollout.scores, state.sums, state.rewards
 
     def add(total: Array, tick: tuple[Array, Array]) -> tuple[Array, Array]:
         score, end = tick
         total = settings.discount * total + score
         return jnp.where(end == End.RUNNING, total, 0.0), total
 
-    sums, totals = jax.lax.scan(add, state.sums, (rollout.scores.T, rollout.ends.T))
-    seen = state.rewards.after(totals)
-    return rollout.scores / seen.deviation, sums, seen
+    def scaled() -> tuple[Array, Array, Moments]:
+        sums, totals = jax.lax.scan(add, state.sums, (rollout.scores.T, rollout.ends.T))
+        seen = state.rewards.after(totals)
+        return rollout.scores / seen.deviation, sums, seen
+
+    return switch(settings.scale_rewards, scaled, lambda: (rollout.scores, state.sums, state.rewards))
 
 
 def _judge(
@@ -195,6 +198,7 @@ def _judge(
     metrics = {
         "score": jnp.mean(rollout.scores),
         "episode return": jnp.sum(rollout.scores) / jnp.maximum(jnp.sum(rollout.ends != End.RUNNING, dtype=jnp.float32), 1.0),
+        "episodes": jnp.sum(rollout.ends != End.RUNNING, dtype=jnp.float32),
         "explained variance": explained_variance(values, gains + values),
     }
     logs = rollout.policies.log_probability(rollout.responses)
@@ -225,17 +229,17 @@ def _what_follows(
 
 
 def value_errors(
-    values: Float[Array, "sequences ticks"], batch: Batch, seen: Moments, clip: Number | None = None
+    values: Float[Array, "sequences ticks"], batch: Batch, seen: Moments, clip: Number, clips: Switch
 ) -> Float[Array, "sequences ticks"]:
     """Squared errors of the critic, in its own scale.
 
-    With `clip`, a value that moved further than that from the old one is judged as if it had not, unless that would flatter it.
-
+    If it `clips`, a value that moved further than `clip` from the old one is judged as if it had not, unless that would flatter it.
     Source of the clipping: Engstrom et al. 2020, "Implementation Matters in Deep Policy Gradients", after OpenAI's baselines.
     """
     targets, old = ((x - seen.mean) / seen.deviation for x in (batch.targets, batch.values))
     errors = (values - targets) ** 2
-    return errors if clip is None else jnp.maximum(errors, (old + jnp.clip(values - old, -clip, clip) - targets) ** 2)
+    clipped = lambda: jnp.maximum(errors, (old + jnp.clip(values - old, -clip, clip) - targets) ** 2)
+    return switch(clips, clipped, lambda: errors)
 
 
 def standardise(gains: Float[Array, "..."]) -> Float[Array, "..."]:
@@ -258,6 +262,20 @@ def minibatches(sequences: int, epochs: int, n: int, key: PRNGKeyArray) -> Int[A
     return order.reshape(epochs * n, -1)
 
 
-def falling(rate: Number, steps: int) -> Any:
-    """A learning rate that falls to zero in a line over so many steps; 0 steps: that stays."""
-    return optax.linear_schedule(rate, 0.0, steps) if steps else rate
+def left(state: State, anneal: int | Float[Array, ""]) -> Number:
+    """The share of learning rate and entropy bonus that is left where they fall to zero over so many outer steps; 0 steps: all of it.
+
+    The state is that after `gather`, which counts its own step.
+    """
+    steps = jnp.asarray(anneal, jnp.float32)
+    falling = lambda: jnp.maximum(1 - (state.step - 1).astype(jnp.float32) / jnp.maximum(steps, 1.0), 0.0)
+    return switch(anneal > 0, falling, lambda: jnp.ones(()))
+
+
+def descend(
+    optimizer: optax.GradientTransformation, gradient: Weights, state: optax.OptState, weights: Weights, rate: Number
+) -> tuple[Weights, optax.OptState]:
+    """A step of so much times the optimiser's direction: its rate is not the optimiser's own, so that it can fall, and be an array."""
+    with jax.numpy_dtype_promotion("standard"):  # Optax mixes integer counts with floats
+        direction, state = optimizer.update(gradient, state)
+    return weights - rate * direction, state

@@ -26,22 +26,21 @@ from jaxtyping import Array, Float, Int, PRNGKeyArray
 from quickstudy.algorithms.rl.actor_critic import ActorCritic, Sees, reacting
 from quickstudy.algorithms.rl.rollouts import (
     Batch,
-    Moments,
     State,
+    Weights,
     begin,
-    falling,
+    descend,
     gather,
+    left,
     minibatches,
     settings,
     standardise,
     value_errors,
 )
-from quickstudy.core import AbstractTaskDistribution, Number
+from quickstudy.core import AbstractTaskDistribution, Number, Switch
 from quickstudy.nn.policies import Policy
-from quickstudy.outer import Metrics, Preset, Program, apply_gradient, flatten
+from quickstudy.outer import Metrics, Preset, Program, flatten, switch
 from quickstudy.tasks.bandits import BernoulliBandit
-
-Weights = Float[Array, " weights"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -59,16 +58,16 @@ class Config:
     epochs: int = 4  # of the critic: as PPO
     minibatches: int = 4  # of the critic: as PPO
     learning_rate: Number = 2.5e-4  # of the critic: as PPO
-    anneal: int = 0  # outer steps after which the critic's learning rate has fallen to zero; 0: it does not fall
+    anneal: int | Float[Array, ""] = 0  # outer steps after which the critic's learning rate has fallen to zero; 0: it does not fall
     discount: Number = 0.99  # as PPO
     decay: Number = 0.95  # as PPO
     largest_gradient: Number = 0.5  # of the critic: as PPO
-    clip: Number = 0.2  # of values, if `clip_values`: as PPO
-    clip_values: bool = False  # as PPO
-    normalise_advantages: bool = True  # as PPO
-    normalise_values: bool = True  # as PPO
-    scale_rewards: bool = False  # as PPO
-    orthogonal: bool = True  # as PPO
+    clip_values: Switch = False  # as PPO
+    value_clip: Number = 0.2  # as PPO
+    normalise_advantages: Switch = True  # as PPO
+    normalise_values: Switch = True  # as PPO
+    scale_rewards: Switch = False  # as PPO
+    orthogonal: Switch = True  # as PPO
     width: int = 64  # as PPO
     sees: Sees = "observation"  # everything: the last action, reward and end too
 
@@ -78,10 +77,7 @@ class Config:
 
 def improve(config: Config, tasks: AbstractTaskDistribution, learner: Callable[[PRNGKeyArray], ActorCritic]) -> Program:
     """TRPO as a slow loop, for any actor-critic with a head for the critic: `learner(key)` draws its initial weights."""
-    optimizer = optax.chain(
-        optax.clip_by_global_norm(config.largest_gradient),
-        optax.adam(falling(config.learning_rate, config.anneal * config.epochs * config.minibatches), eps=1e-5),
-    )
+    optimizer = optax.chain(optax.clip_by_global_norm(config.largest_gradient), optax.scale_by_adam(eps=1e-5))  # as PPO
 
     def init(key: PRNGKeyArray) -> State:
         learner_key, begin_key = jr.split(key)
@@ -93,10 +89,9 @@ def improve(config: Config, tasks: AbstractTaskDistribution, learner: Callable[[
         state, batch, metrics = gather(settings(config), tasks, state, gather_key)
         current, optimizer_state = state.window.slow
         current, stepped = step_policy(config, current, batch)
-        critic, optimizer_state, error = fit_critic(config, current, batch, state.values, optimizer, optimizer_state, order_key)
-        current = eqx.tree_at(lambda agent: agent.critic, current, critic)
-        window = state.window._replace(slow=(current, optimizer_state))
-        return state._replace(window=window), metrics | stepped | {"critic loss": error}
+        state = state._replace(window=state.window._replace(slow=(current, optimizer_state)))
+        state, error = fit_critic(config, optimizer, state, batch, order_key)
+        return state, metrics | stepped | {"critic loss": error}
 
     return Program(init, update, lambda state: state.window.slow[0])
 
@@ -105,7 +100,7 @@ def step_policy(config: Config, learner: ActorCritic, batch: Batch) -> tuple[Act
     """The learner after one bounded step of its policy, and what to watch: loss, entropy, realised divergence, share of the step."""
     weights, shaped = flatten(learner)
     policies_of = lambda w: jax.vmap(shaped(w).unroll)(batch.memories, batch.views)[0]
-    gain = standardise(batch.advantages) if config.normalise_advantages else batch.advantages
+    gain = switch(config.normalise_advantages, lambda: standardise(batch.advantages), lambda: batch.advantages)
 
     def surrogate(w: Weights) -> Float[Array, ""]:
         return jnp.mean(jnp.exp(policies_of(w).log_probability(batch.responses) - batch.log_probabilities) * gain)
@@ -171,30 +166,27 @@ def conjugate_gradient(product: Callable[[Weights], Weights], target: Weights, s
 
 
 def fit_critic(
-    config: Config,
-    learner: ActorCritic,
-    batch: Batch,
-    seen: Moments,
-    optimizer: optax.GradientTransformation,
-    optimizer_state: optax.OptState,
-    key: PRNGKeyArray,
-) -> tuple[eqx.Module, optax.OptState, Float[Array, ""]]:
-    """The critic's head after some epochs of minibatch steps towards the value targets; the policy stays what it is."""
-    weights, shaped = flatten(learner.critic)
+    config: Config, optimizer: optax.GradientTransformation, state: State, batch: Batch, key: PRNGKeyArray
+) -> tuple[State, Float[Array, ""]]:
+    """The state after some epochs of minibatch steps of the critic's head towards the value targets; the policy stays what it is."""
+    current, optimizer_state = state.window.slow
+    weights, shaped = flatten(current.critic)
+    judging = lambda w: eqx.tree_at(lambda agent: agent.critic, current, shaped(w))
+    rate = config.learning_rate * left(state, config.anneal)
 
     def loss(w: Weights, few: Batch) -> Float[Array, ""]:
-        judging = eqx.tree_at(lambda agent: agent.critic, learner, shaped(w))
-        values = jax.vmap(judging.unroll)(few.memories, few.views)[1]
-        return jnp.mean(value_errors(values, few, seen, config.clip if config.clip_values else None)) / 2
+        values = jax.vmap(judging(w).unroll)(few.memories, few.views)[1]
+        return jnp.mean(value_errors(values, few, state.values, config.value_clip, config.clip_values)) / 2
 
     def step(carry: tuple, chosen: Int[Array, " sequences"]) -> tuple[tuple, Float[Array, ""]]:
         weights, optimizer_state = carry
         error, gradient = jax.value_and_grad(loss)(weights, jax.tree.map(lambda leaf: leaf[chosen], batch))
-        return apply_gradient(optimizer, gradient, optimizer_state, weights), error
+        return descend(optimizer, gradient, optimizer_state, weights, rate), error
 
     order = minibatches(batch.targets.shape[0], config.epochs, config.minibatches, key)
     (weights, optimizer_state), errors = jax.lax.scan(step, (weights, optimizer_state), order)
-    return shaped(weights), optimizer_state, jnp.mean(errors[-config.minibatches :])
+    window = state.window._replace(slow=(judging(weights), optimizer_state))
+    return state._replace(window=window), jnp.mean(errors[-config.minibatches :])
 
 
 def learner(config: Config, tasks: AbstractTaskDistribution, key: PRNGKeyArray) -> ActorCritic:
