@@ -36,6 +36,8 @@ METHODS = {
     "promp": "quickstudy.algorithms.metarl.promp",
     "emaml": "quickstudy.algorithms.metarl.emaml",
     "erl2": "quickstudy.algorithms.metarl.erl2",
+    "pearl": "quickstudy.algorithms.metarl.pearl",
+    "task-inference": "quickstudy.algorithms.metarl.task_inference",
     "lstm-optimizer": "quickstudy.algorithms.optimizers.lstm_optimizer",
     "mlp-optimizer": "quickstudy.algorithms.optimizers.mlp_optimizer",
 }

@@ -16,6 +16,7 @@ Builds on: TRPO (a step bounded by the KL divergence), generalised advantage est
 
 import dataclasses
 from collections.abc import Callable
+from typing import Any
 
 import equinox as eqx
 import jax
@@ -37,7 +38,7 @@ from quickstudy.algorithms.rl.rollouts import (
     standardise,
     value_errors,
 )
-from quickstudy.core import AbstractTaskDistribution, Number
+from quickstudy.core import AbstractTask, AbstractTaskDistribution, Number
 from quickstudy.outer import Metrics, Preset, Program, apply_gradient, flatten
 from quickstudy.tasks.bandits import BernoulliBandit
 
@@ -73,8 +74,20 @@ class Config:
         settings(self)  # which refuses what cannot be lived
 
 
-def improve(config: Config, tasks: AbstractTaskDistribution, learner: Callable[[PRNGKeyArray], AbstractActorCritic]) -> Program:
-    """PPO as a slow loop, for any actor-critic: `learner(key)` draws its initial weights."""
+# A loss beside PPO's: of a minibatch of lives, and of the tasks they are lived in.
+Beside = Callable[[Any, Batch, AbstractTask], tuple[Float[Array, ""], Metrics]]
+
+
+def improve(
+    config: Config,
+    tasks: AbstractTaskDistribution,
+    learner: Callable[[PRNGKeyArray], AbstractActorCritic],
+    beside: Beside | None = None,
+) -> Program:
+    """PPO as a slow loop, for any actor-critic: `learner(key)` draws its initial weights.
+
+    What `beside` gives, for agents with a memory, is added to PPO's loss.
+    """
     optimizer = optax.chain(
         optax.clip_by_global_norm(config.largest_gradient),
         optax.adam(falling(config.learning_rate, config.anneal * config.epochs * config.minibatches), eps=1e-5),  # Huang et al. 2022
@@ -94,7 +107,16 @@ def improve(config: Config, tasks: AbstractTaskDistribution, learner: Callable[[
         def step(carry: tuple, chosen: Int[Array, " sequences"]) -> tuple[tuple, Metrics]:
             weights, optimizer_state = carry
             few = jax.tree.map(lambda leaf: leaf[chosen], batch)
-            gradient, watched = jax.grad(lambda w: surrogate(shaped(w), few, config, state.values), has_aux=True)(weights)
+
+            def objective(weights: Float[Array, " weights"]) -> tuple[Float[Array, ""], Metrics]:
+                loss, watched = surrogate(shaped(weights), few, config, state.values)
+                if beside is None:
+                    return loss, watched
+                own = jax.tree.map(lambda leaf: leaf[chosen], state.window.tasks)
+                more, seen = beside(shaped(weights), few, own)
+                return loss + more, watched | seen
+
+            gradient, watched = jax.grad(objective, has_aux=True)(weights)
             return apply_gradient(optimizer, gradient, optimizer_state, weights), watched
 
         order = minibatches(batch.targets.shape[0], config.epochs, config.minibatches, order_key)
