@@ -84,6 +84,8 @@ CLAIMS = {
     "partial-adaptation": "quickstudy.algorithms.fewshot.anil",
     "cnp-regression": "quickstudy.algorithms.fewshot.cnp",
     "incontext-gru": "quickstudy.algorithms.incontext.incontext_gru",
+    "pearl-halfcircle": "quickstudy.algorithms.metarl.pearl_half_circle",
+    "task-inference": "quickstudy.algorithms.metarl.task_inference",
     "lstm-optimizer": "quickstudy.algorithms.optimizers.lstm_optimizer",
     "lstm-optimizer-digits": "quickstudy.algorithms.optimizers.lstm_optimizer",
 }

@@ -31,6 +31,7 @@ from quickstudy.algorithms.rl import sac
 from quickstudy.algorithms.rl.actor_critic import OBSERVATION, inputs, see
 from quickstudy.algorithms.rl.off_policy import Transition
 from quickstudy.algorithms.rl.replay import Replay, add, draw_evenly, empty
+from quickstudy.claims import Claim
 from quickstudy.core import AbstractLearner, AbstractTask, AbstractTaskDistribution, End, Number, Tick, lifetime, sample_tasks
 from quickstudy.nn.mlp import MLP
 from quickstudy.outer import Metrics, Preset, Program, apply_gradient, flatten
@@ -307,3 +308,5 @@ PRESETS = {
     "half-circle": Preset(Config(), lambda: HalfCircle(shaped=True), 200, 200, "it finds most sparse goals within ten episodes"),
     "smoke": Preset(_SMALL, HalfCircle, 4, 8, "it runs"),
 }
+
+CLAIMS: tuple[Claim, ...] = ()  # pearl-halfcircle is in pearl_half_circle
