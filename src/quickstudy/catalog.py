@@ -36,6 +36,8 @@ METHODS = {
     "promp": "quickstudy.algorithms.metarl.promp",
     "emaml": "quickstudy.algorithms.metarl.emaml",
     "erl2": "quickstudy.algorithms.metarl.erl2",
+    "pearl": "quickstudy.algorithms.metarl.pearl",
+    "task-inference": "quickstudy.algorithms.metarl.task_inference",
     "lstm-optimizer": "quickstudy.algorithms.optimizers.lstm_optimizer",
     "mlp-optimizer": "quickstudy.algorithms.optimizers.mlp_optimizer",
 }
@@ -89,6 +91,8 @@ CLAIMS = {
     "code-level-opts": "quickstudy.algorithms.rl.policy_steps",
     "soft-q-sac": "quickstudy.algorithms.rl.two_corridors",
     "dqn-per": "quickstudy.algorithms.rl.prioritised_replay",
+    "pearl-halfcircle": "quickstudy.algorithms.metarl.pearl_half_circle",
+    "task-inference": "quickstudy.algorithms.metarl.task_inference",
     "lstm-optimizer": "quickstudy.algorithms.optimizers.lstm_optimizer",
     "lstm-optimizer-digits": "quickstudy.algorithms.optimizers.lstm_optimizer",
 }
