@@ -23,6 +23,7 @@ from quickstudy.tasks import (
     GaussianBandit,
     Glyphs,
     HalfCircle,
+    Harlow,
     HiddenGoal,
     KrazyWorld,
     Maze,
@@ -38,6 +39,7 @@ from quickstudy.tasks import (
     Sinusoid,
     SmallNets,
     Stream,
+    TwoStep,
     from_arrays,
 )
 from quickstudy.tasks.control import Continuous
@@ -180,6 +182,8 @@ TASKS = {
     "multi-room": (MultiRoom, level, ALL, first_pull),
     "random-mdps": (RandomMDPs, lambda task: ten_thousandth(jax.scipy.stats.norm.cdf(task.rewards[0, 0] - 1)), ALL, first_pull),
     "krazy-world": (KrazyWorld, board, ALL, first_pull),
+    "two-step": (TwoStep, lambda task: [int((float(task.common) - 0.75) * 10_000)], ALL, first_pull),
+    "harlow": (Harlow, lambda task: [ten_thousandth(jax.scipy.stats.norm.cdf(x))[0] for x in task.objects[:, 0]], ALL, first_pull),
     "quadratics": (Quadratics, lambda task: hundredth(jax.scipy.stats.norm.cdf(task.target[0])), ALL, staying),
     "small-nets": (lambda: SmallNets(hidden=(3,), examples=8, batch=4), images, ALL, staying),
 }

@@ -65,6 +65,8 @@ TASKS = {
     "multi-room": "quickstudy.tasks.mazes:MultiRoom",
     "random-mdps": "quickstudy.tasks.random_mdps:RandomMDPs",
     "krazy-world": "quickstudy.tasks.krazy_world:KrazyWorld",
+    "two-step": "quickstudy.tasks.two_step:TwoStep",
+    "harlow": "quickstudy.tasks.harlow:Harlow",
     "quadratics": "quickstudy.tasks.quadratics:Quadratics",
     "small-nets": "quickstudy.tasks.small_nets:SmallNets",
 }
