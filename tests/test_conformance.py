@@ -41,6 +41,7 @@ from quickstudy.tasks import (
     SmallNets,
     Stream,
     TwoStep,
+    UnknownArm,
     from_arrays,
 )
 from quickstudy.tasks.control import Continuous
@@ -170,6 +171,7 @@ TASKS = {
     "gaussian-bandit": (GaussianBandit, lambda task: ten_thousandth(jax.scipy.stats.norm.cdf(task.means[0])), ALL, first_pull),
     "correlated-bandit": (CorrelatedBandit, lambda task: ten_thousandth(task.probabilities[0]), ALL, first_pull),
     "restless-bandit": (RestlessBandit, lambda task: ten_thousandth(task.probabilities[0]), ALL, first_pull),
+    "unknown-arm": (UnknownArm, lambda task: ten_thousandth(jax.scipy.stats.norm.cdf(task.mean + 1)), ALL, first_pull),
     "cartpole": (lambda: CartPole(vary=("half_length", "pole_mass")), factor("half_length"), ALL, push),
     "pendulum": (lambda: Pendulum(vary=("gravity", "mass")), factor("gravity"), ALL, push),
     "acrobot": (lambda: Acrobot(vary=("second_mass", "torque")), factor("second_mass"), ALL, push),

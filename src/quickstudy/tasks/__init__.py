@@ -25,6 +25,7 @@ from quickstudy.tasks.sinusoid import Sinusoid
 from quickstudy.tasks.small_nets import SmallNet, SmallNets
 from quickstudy.tasks.streams import Stream, StreamTask
 from quickstudy.tasks.two_step import TwoStep, TwoStepTask
+from quickstudy.tasks.unknown_arm import UnknownArm
 
 __all__ = [
     "AbstractObjective",
@@ -66,6 +67,7 @@ __all__ = [
     "StreamTask",
     "TwoStep",
     "TwoStepTask",
+    "UnknownArm",
     "board_from_text",
     "from_arrays",
     "from_image_folder",

@@ -12,7 +12,7 @@ Builds on: PEARL, RL^2, MAML-RL.
 
 import dataclasses
 from collections.abc import Iterator
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from quickstudy.algorithms.fewshot.measuring import held_out
 from quickstudy.algorithms.metarl import maml_rl, pearl, rl2
@@ -73,7 +73,7 @@ def resampled(scale: Scale, seed: int, agent: AbstractLearner, n_tasks: int) -> 
     returns = {}
     for sparse in (True, False):
         for resample in ("episode", "tick"):
-            arm = dataclasses.replace(agent, resample=resample)
+            arm: Any = dataclasses.replace(agent, resample=resample)  # type: ignore[call-arg]
             if scale != "smoke" and (sparse, resample) != (True, "episode"):
                 tasks = HalfCircle(shaped=True) if sparse else HalfCircle(sparse=False)
                 arm = train(pearl.program(dataclasses.replace(config, resample=resample), tasks), steps=outer_steps, seed=seed)
@@ -110,14 +110,14 @@ CLAIMS = (
     Claim(
         id="pearl-halfcircle",
         statement=(
-            "PEARL finds sparse goals on a half circle with 20 times fewer environment steps than RL^2 and MAML-RL, because it acts on "
-            "one draw of the latent variable for an episode; drawn anew at every tick, it fails there, but not with dense rewards."
+            "PEARL finds sparse goals on a half circle with 20 times fewer environment steps than RL^2 and MAML-RL, because it acts "
+            "on one draw of the latent variable for an episode; drawn anew at every tick, it fails there, but not with dense rewards."
         ),
         source="Rakelly et al. 2019, sections 6.1 to 6.4",
         reported="20 to 100 times fewer steps than RL^2, ProMP and MAML, with robots; on the half circle, figures against MAESN only",
         not_answered=(
-            "robots, meta-training without dense scores, and RL^2 with off-policy learning; an arm that does not reach the return counts "
-            "with the steps after which it was given up, for PEARL the end of its training."
+            "robots, meta-training without dense scores, and RL^2 with off-policy learning; an arm that does not reach the return "
+            "counts with the steps after which it was given up, for PEARL the end of its training."
         ),
         measure=measure_half_circle,
         expected=(

@@ -15,6 +15,7 @@ from quickstudy.algorithms.references.mdps import PSRL, BayesGreedy, Optimum
 from quickstudy.algorithms.references.search_then_go import SearchThenGo
 from quickstudy.algorithms.references.shortest_path import ShortestPath
 from quickstudy.algorithms.references.two_step import ModelBased, ModelFree, TwoStepOptimal
+from quickstudy.algorithms.references.unknown_arm import UnknownArmOptimal
 from quickstudy.core import AbstractTaskDistribution
 from quickstudy.evaluation import Reference
 from quickstudy.tasks.bandits import BernoulliBandit, CorrelatedBandit, GaussianBandit, RestlessBandit
@@ -23,6 +24,7 @@ from quickstudy.tasks.harlow import Harlow
 from quickstudy.tasks.mazes import Maze, MultiRoom
 from quickstudy.tasks.random_mdps import RandomMDPs
 from quickstudy.tasks.two_step import TwoStep
+from quickstudy.tasks.unknown_arm import UnknownArm
 
 
 def default_references(tasks: AbstractTaskDistribution, ticks: int) -> dict[str, Reference]:
@@ -65,6 +67,11 @@ def _restless(tasks: RestlessBandit, ticks: int) -> dict[str, Reference]:
     return {"UCB1": UCB1(tasks.arms), "Thompson": Thompson(tasks.arms), "random": RandomAction(tasks.arms)}
 
 
+def _unknown(tasks: UnknownArm, ticks: int) -> dict[str, Reference]:
+    optimal = UnknownArmOptimal.solve(float(tasks.spread), float(tasks.deviation), ticks)
+    return {"Bayes-optimal": optimal, "random": RandomAction(2)}
+
+
 def _mdps(tasks: RandomMDPs, ticks: int) -> dict[str, Reference]:
     sizes = (ticks, tasks.n_states, tasks.n_actions, tasks.horizon)
     return {
@@ -102,6 +109,7 @@ _RULES: dict[type[AbstractTaskDistribution], Callable[..., dict[str, Reference]]
     GaussianBandit: _gaussian,
     CorrelatedBandit: _correlated,
     RestlessBandit: _restless,
+    UnknownArm: _unknown,
     RandomMDPs: _mdps,
     HiddenGoal: _rooms,
     DarkRoom: _rooms,
@@ -130,6 +138,7 @@ __all__ = [
     "ShortestPath",
     "Thompson",
     "TwoStepOptimal",
+    "UnknownArmOptimal",
     "WinStayLoseShift",
     "default_references",
     "gittins",
