@@ -3,13 +3,14 @@
 import ast
 import difflib
 import importlib
+import inspect
 import io
 import re
 import tokenize
 from collections.abc import Iterable
 from pathlib import Path
 from types import ModuleType
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 METHODS = {
     "finetune": "quickstudy.algorithms.fewshot.finetune",
@@ -162,6 +163,24 @@ def require(name: str, known: Iterable[str], what: str) -> str:
 def method_module(method: str) -> ModuleType:
     """Import a method's file. Raises `ValueError` for an unknown id, with the nearest known one."""
     return importlib.import_module(METHODS[require(method, METHODS, "method")])
+
+
+def named_tasks(name: str, vary: Iterable[str] = ()) -> Any:
+    """The task distribution of the catalogue, or `gymnasium:ID`, with these parameters varied from task to task.
+
+    Raises `ValueError` for an unknown name, or where nothing of that name can vary; `ImportError` if Gymnasium is needed and missing.
+    """
+    kind, colon, rest = name.partition(":")
+    if kind == "gymnasium" and colon:
+        adapter = importlib.import_module("quickstudy.adapters.gymnasium")
+        return adapter.gymnasium_tasks(rest, vary=tuple(vary))
+    module, _, symbol = TASKS[require(name, TASKS, "task")].partition(":")
+    make = getattr(importlib.import_module(module), symbol)
+    if not vary:
+        return make()
+    if "vary" not in inspect.signature(make).parameters:
+        raise ValueError(f"vary must be left out for {name}, whose tasks have no parameters to vary")
+    return make(vary=tuple(vary))
 
 
 def source_text(module: str) -> str:

@@ -43,6 +43,10 @@ def _train_parser(method: str | None) -> Parser:
     parser = Parser("train", "Meta-train a method in a run folder. Killed or interrupted at any moment, it resumes with --resume.")
     parser.add_argument("method", nargs="?", metavar="ID", help="a method's id (quickstudy list)")
     parser.add_argument("--preset", help="tasks and settings that are known to work; the first one by default")
+    parser.add_argument(
+        "--tasks", metavar="NAME", help="other tasks: an id of the catalogue, or gymnasium:ID as in gymnasium:CartPole-v1"
+    )
+    parser.add_argument("--vary", metavar="A,B", help="parameters of --tasks that differ from task to task, as in length,masspole")
     parser.add_argument("--steps", type=count, help="outer steps (the preset's by default; with --resume, how far to go)")
     seeds = parser.add_mutually_exclusive_group()
     seeds.add_argument("--seed", type=whole_number, help="0 by default")
@@ -91,11 +95,15 @@ def _new_runs(found: argparse.Namespace, command: Sequence[str]) -> list[Path]:
     seeds = range(found.seeds) if found.seeds else [found.seed or 0]
     folders = [out / f"seed-{seed}" if found.seeds else out for seed in seeds]
     # Build everything once before anything is written, so that a setting that does not fit leaves no folder behind.
-    store.try_out(module, config, preset.tasks())
+    if found.vary and not found.tasks:
+        raise ValueError("--vary needs --tasks: a preset's tasks vary as they do")
+    vary = tuple(part.strip() for part in found.vary.split(",")) if found.vary else ()
+    settings = [store.Settings(found.method, name, config, seed, steps, chunk, found.tasks or "", vary) for seed in seeds]
+    store.try_out(module, config, store.tasks_of(settings[0]))
     for folder in folders:
         store.require_empty(folder)
-    for seed, folder in zip(seeds, folders, strict=True):
-        store.create(folder, store.Settings(found.method, name, config, seed, steps, chunk), shlex.join(["quickstudy", *command]))
+    for each, folder in zip(settings, folders, strict=True):
+        store.create(folder, each, shlex.join(["quickstudy", *command]))
     return folders
 
 
