@@ -42,6 +42,7 @@ from quickstudy.algorithms.rl.rollouts import (
 from quickstudy.core import AbstractTask, AbstractTaskDistribution, Number, Switch
 from quickstudy.outer import Metrics, Preset, Program, flatten, switch
 from quickstudy.tasks.bandits import BernoulliBandit
+from quickstudy.tasks.cartpole import CartPole
 
 
 @dataclasses.dataclass(frozen=True)
@@ -159,5 +160,6 @@ def program(config: Config, tasks: AbstractTaskDistribution) -> Program:
 
 
 PRESETS = {
+    "cartpole": Preset(Config(lives=16), CartPole, 240, 500, "the pole stands for all of 500 ticks, 10 s"),
     "smoke": Preset(Config(lives=4, ticks=8, minibatches=2, width=8, sees="everything"), BernoulliBandit, 4, 8, "it runs"),
 }
