@@ -190,7 +190,7 @@ def returns_in_training(
 
 
 def measure_bandits(scale: Scale, seed: int) -> Measurements:
-    """Task inference and RL^2, equally long meta-trained on five Bernoulli arms: environment steps to RL^2's final return, and beliefs."""
+    """Task inference and RL^2, equally long meta-trained on five arms: steps to RL^2's final return, and the belief's error."""
     tasks = BernoulliBandit()
     ticks, steps, chunk = {"smoke": (10, 2, 1), "laptop": (100, 300, 10), "full": (100, 1_200, 10)}[scale]
     config, other = Config(ticks=ticks), rl2.Config(ticks=ticks)
@@ -209,14 +209,14 @@ CLAIMS = (
     Claim(
         id="task-inference",
         statement=(
-            "An agent whose belief is taught by the task's description reaches RL^2's final return in fewer environment steps, and its "
-            "belief is nearly (within a tenth of the squared error) as good as the exact posterior."
+            "An agent whose belief is taught by the task's description reaches RL^2's final return in fewer environment steps, and "
+            "its belief is nearly (within a tenth of the squared error) as good as the exact posterior."
         ),
         source="Humplik et al. 2019, sections 5 and 6",
         reported="figures only: supervised beliefs learn faster than RL^2-like agents in bandits, navigation and robots",
         not_answered=(
-            "navigation and robots, off-policy learning, and descriptions that say too much or too little; one setting, chosen for RL^2, "
-            "serves both."
+            "navigation and robots, off-policy learning, and descriptions that say too much or too little; one setting, chosen for "
+            "RL^2, serves both."
         ),
         measure=measure_bandits,
         expected=(
