@@ -154,6 +154,7 @@ class Config:
     capacity: int = 2_000  # transitions in the store of a task: ours
     latent: int = 5  # Rakelly et al. 2019, code
     divergence: Number = 0.01  # weight of KL(belief, prior): ours, with rewards of the task's own scale; Rakelly et al. 2019: 0.1
+    entropy: float | None = None  # that the actor shall keep; none: minus one for each number of an action, as in SAC
     resample: Resample = "episode"  # Rakelly et al. 2019
     learning_rate: Number = 1e-3  # ours: for small networks; Rakelly et al. 2019: 3e-4
     discount: Number = 0.9  # Rakelly et al. 2019, code: with sparse rewards
@@ -236,7 +237,8 @@ def loss(
     beside = lambda seen: jnp.concatenate([seen, latent], axis=2)
     batch = batch._replace(seen=beside(batch.seen), after=beside(batch.after))
     flat = jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:]), batch)
-    value, metrics = sac.loss(weights.networks, targets, flat, config.discount, float(-batch.action.shape[2]), sac_key)
+    asked = float(-batch.action.shape[2]) if config.entropy is None else config.entropy
+    value, metrics = sac.loss(weights.networks, targets, flat, config.discount, asked, sac_key)
     divergence = jnp.mean(belief.divergence())
     return value + config.divergence * divergence, metrics | {"divergence": divergence}
 

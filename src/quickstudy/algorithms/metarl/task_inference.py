@@ -190,7 +190,7 @@ def returns_in_training(
 
 
 def measure_bandits(scale: Scale, seed: int) -> Measurements:
-    """Task inference and RL^2, trained equally long on five Bernoulli arms: environment steps to RL^2's final return, and beliefs."""
+    """Task inference and RL^2, equally long meta-trained on five arms: steps to RL^2's final return, and the belief's error."""
     tasks = BernoulliBandit()
     ticks, steps, chunk = {"smoke": (10, 2, 1), "laptop": (100, 300, 10), "full": (100, 1_200, 10)}[scale]
     config, other = Config(ticks=ticks), rl2.Config(ticks=ticks)
