@@ -29,6 +29,7 @@ METHODS = {
     "dqn": "quickstudy.algorithms.rl.dqn",
     "soft-q": "quickstudy.algorithms.rl.soft_q",
     "sac": "quickstudy.algorithms.rl.sac",
+    "diayn": "quickstudy.algorithms.rl.diayn",
     "rl2": "quickstudy.algorithms.metarl.rl2",
     "l2rl": "quickstudy.algorithms.metarl.l2rl",
     "snail": "quickstudy.algorithms.metarl.snail",
@@ -37,6 +38,7 @@ METHODS = {
     "promp": "quickstudy.algorithms.metarl.promp",
     "emaml": "quickstudy.algorithms.metarl.emaml",
     "erl2": "quickstudy.algorithms.metarl.erl2",
+    "unsup-meta-rl": "quickstudy.algorithms.metarl.unsup_meta_rl",
     "lstm-optimizer": "quickstudy.algorithms.optimizers.lstm_optimizer",
     "mlp-optimizer": "quickstudy.algorithms.optimizers.mlp_optimizer",
 }
@@ -88,6 +90,7 @@ CLAIMS = {
     "incontext-gru": "quickstudy.algorithms.incontext.incontext_gru",
     "l2rl-two-step": "quickstudy.algorithms.metarl.l2rl",
     "nature-nurture": "quickstudy.algorithms.metarl.nature_nurture",
+    "unsup-meta-rl": "quickstudy.algorithms.metarl.unsup_meta_rl",
     "lstm-optimizer": "quickstudy.algorithms.optimizers.lstm_optimizer",
     "lstm-optimizer-digits": "quickstudy.algorithms.optimizers.lstm_optimizer",
 }

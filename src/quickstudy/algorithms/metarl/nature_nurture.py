@@ -64,9 +64,7 @@ def conduct(
 
 def measure(scale: Scale, seed: int) -> Measurements:
     """Agents meta-trained on both sides of the boundary, beside the optimal player."""
-    lives, steps, n_tasks = {"smoke": ((5,), 30, 100), "laptop": ((10, 50), 1_500, 5_000), "full": ((10, 50, 200), 10_000, 20_000)}[
-        scale
-    ]
+    steps, n_tasks = {"smoke": (20, 100), "laptop": (1_500, 5_000), "full": (10_000, 20_000)}[scale]
     measured = {}
     for pulls in LIVES:
         boundary = least_spread(UnknownArm().deviation, pulls)
