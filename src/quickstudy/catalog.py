@@ -30,6 +30,7 @@ METHODS = {
     "dqn": "quickstudy.algorithms.rl.dqn",
     "soft-q": "quickstudy.algorithms.rl.soft_q",
     "sac": "quickstudy.algorithms.rl.sac",
+    "diayn": "quickstudy.algorithms.rl.diayn",
     "rl2": "quickstudy.algorithms.metarl.rl2",
     "l2rl": "quickstudy.algorithms.metarl.l2rl",
     "snail": "quickstudy.algorithms.metarl.snail",
@@ -40,6 +41,7 @@ METHODS = {
     "erl2": "quickstudy.algorithms.metarl.erl2",
     "pearl": "quickstudy.algorithms.metarl.pearl",
     "task-inference": "quickstudy.algorithms.metarl.task_inference",
+    "unsup-meta-rl": "quickstudy.algorithms.metarl.unsup_meta_rl",
     "lstm-optimizer": "quickstudy.algorithms.optimizers.lstm_optimizer",
     "mlp-optimizer": "quickstudy.algorithms.optimizers.mlp_optimizer",
 }
@@ -98,6 +100,7 @@ CLAIMS = {
     "task-inference": "quickstudy.algorithms.metarl.task_inference",
     "l2rl-two-step": "quickstudy.algorithms.metarl.l2rl",
     "nature-nurture": "quickstudy.algorithms.metarl.nature_nurture",
+    "unsup-meta-rl": "quickstudy.algorithms.metarl.unsup_meta_rl",
     "lstm-optimizer": "quickstudy.algorithms.optimizers.lstm_optimizer",
     "lstm-optimizer-digits": "quickstudy.algorithms.optimizers.lstm_optimizer",
 }

@@ -80,5 +80,5 @@ def test_the_optimal_player_conforms():
 
 
 def test_a_spread_that_is_none_is_refused():
-    with pytest.raises(ValueError, match="spread must be positive, not 0"):
+    with pytest.raises(ValueError, match=r"spread must be positive, not 0\.0"):
         UnknownArm(spread=0.0)
