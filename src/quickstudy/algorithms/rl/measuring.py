@@ -1,4 +1,4 @@
-"""What the claims of this folder share: train agents that differ in settings, and count episodes' returns."""
+"""What the claims of this folder share: train agents that differ in settings, and add up episodes' returns."""
 
 import dataclasses
 from collections.abc import Callable, Mapping
@@ -8,13 +8,19 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import jax.random as jr
-from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
+import numpy as np
+from jaxtyping import Array, Bool, Int, PRNGKeyArray
 
-from quickstudy.core import AbstractLearner, AbstractTaskDistribution, End, Split, lifetime
+from quickstudy.core import AbstractLearner, AbstractTaskDistribution, End, Number, Split
 from quickstudy.outer import Metrics, Program
 from quickstudy.tasks.control import AbstractControl, AbstractEnvironment, Actions, ControlView, Discrete
 
 Judge = Callable[[AbstractLearner, AbstractTaskDistribution, PRNGKeyArray], Any]
+
+
+def nothing(*_: Any) -> None:
+    """Judge nothing: the metrics of training say enough."""
+    return None
 
 
 class OneTask(AbstractControl):
@@ -37,7 +43,7 @@ def train(
     key: PRNGKeyArray,
     *,
     steps: int,
-    judge: Judge,
+    judge: Judge = nothing,
     settings: Mapping[str, float | bool] | None = None,
 ) -> tuple[Metrics, Any]:
     """Train one agent; returns the metrics of every outer step, and what `judge(learner, tasks, key)` says of the agent.
@@ -81,25 +87,11 @@ def in_first_episode(ends: Int[Array, " ticks"]) -> Bool[Array, " ticks"]:
     return jnp.cumsum(ended) - ended == 0
 
 
-def first_returns(
-    learner: AbstractLearner, tasks: AbstractTaskDistribution, key: PRNGKeyArray, *, ticks: int, n: int = 64
-) -> Float[Array, " n"]:
-    """The sum of rewards of the first episode in each of `n` lives; `ticks` must be as many as an episode may last."""
-
-    def one(key: PRNGKeyArray) -> Float[Array, ""]:
-        task_key, life_key = jr.split(key)
-        record = lambda tick: (tick.score, tick.end)
-        scores, ends = lifetime(learner, tasks.sample(task_key, "test"), life_key, steps=ticks, record=record)[1]
-        return jnp.sum(jnp.where(in_first_episode(ends), scores, 0.0))
-
-    return jax.vmap(one)(jr.split(key, n))
-
-
 class Pushed(AbstractLearner):
     """A learner whose action is a random one with some chance, as if something pushed it."""
 
     learner: AbstractLearner
-    chance: float
+    chance: Number
     actions: Discrete = eqx.field(static=True)
 
     def begin(self, view: ControlView, key: PRNGKeyArray) -> Any:
@@ -114,9 +106,10 @@ class Pushed(AbstractLearner):
         return self.learner.observe(fast, view, response, feedback, key)
 
 
-def mean_return(metrics: Metrics, ticks: int) -> float:
-    """The mean return of an episode over the whole of training, from the metrics of windows of so many ticks.
+def mean_return(metrics: Metrics, ticks: int, last: float = 1.0) -> float:
+    """The mean return of an episode over the `last` share of training, from the metrics of windows of so many ticks.
 
-    It favours fast learning, as in Schulman et al. 2017, "Proximal Policy Optimization Algorithms", section 6.4.
+    Over all of it, it favours fast learning, as in Schulman et al. 2017, "Proximal Policy Optimization Algorithms", section 6.4.
     """
-    return float(ticks * jnp.sum(metrics["score"]) / jnp.maximum(jnp.sum(metrics["episodes"]), 1.0))
+    scores, episodes = (np.asarray(metrics[name])[-max(round(last * len(metrics[name])), 1) :] for name in ("score", "episodes"))
+    return float(ticks * scores.sum() / max(episodes.sum(), 1.0))

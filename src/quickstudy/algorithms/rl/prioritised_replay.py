@@ -22,7 +22,7 @@ from jaxtyping import Array, Float, Int, PRNGKeyArray
 from quickstudy.algorithms.rl import dqn
 from quickstudy.algorithms.rl.actor_critic import OBSERVATION
 from quickstudy.algorithms.rl.off_policy import Transition
-from quickstudy.algorithms.rl.replay import Replay, add, draw_by_priority, draw_evenly, empty, reprioritise
+from quickstudy.algorithms.rl.replay import Replay, draw_by_priority, draw_evenly, reprioritise
 from quickstudy.claims import Claim, Expectation, Measurements, Scale
 from quickstudy.tasks.blind_cliff import BlindCliff, CliffWalk
 from quickstudy.tasks.control import Discrete
@@ -53,7 +53,7 @@ def exhaustive_memory(walk: CliffWalk, key: PRNGKeyArray) -> Replay:
     one_hot = np.eye(n, dtype=np.float32)
     rewards, after = (on & last).astype(np.float32), one_hot[np.minimum(places + 1, n - 1)]
     items = jax.tree.map(jnp.asarray, Transition(one_hot[places], actions, rewards, after, ~on | last))
-    return add(empty(jax.tree.map(lambda leaf: leaf[0], items), len(steps)), items)
+    return Replay(items, jnp.ones(len(steps)), jnp.asarray(len(steps), jnp.int32))
 
 
 def truth(walk: CliffWalk, discount: float) -> Float[Array, "places actions"]:

@@ -3,7 +3,6 @@
 Source: Haarnoja, Tang, Abbeel and Levine 2017, "Reinforcement Learning with Deep Energy-Based Policies", sections 5.1 and 5.3.
 """
 
-import dataclasses
 import functools
 from typing import Any
 
@@ -15,9 +14,9 @@ import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from quickstudy.algorithms.rl import dqn, soft_q
-from quickstudy.algorithms.rl.measuring import OneTask, Pushed, first_returns, in_first_episode, train
+from quickstudy.algorithms.rl.measuring import OneTask, Pushed, in_first_episode, train
 from quickstudy.claims import Claim, Expectation, Measurements, Scale
-from quickstudy.core import AbstractLearner, AbstractTaskDistribution, lifetime
+from quickstudy.core import AbstractTaskDistribution, lifetime
 from quickstudy.tasks.gridworld import GridWorld, Kind, level_from_text
 
 # Both ways take ten ticks, of which all but the last cost one.
@@ -30,7 +29,11 @@ _LEVEL = """
 #.......#
 #########"""
 _TICKS = 50
-_ENTRANCES, _MIDDLES = ((2, 1), (4, 1)), ((1, 4), (5, 4))
+# What is closed in each of the levels of the test.
+_LEVELS = {"open": (), "upper entrance": ((2, 1),), "lower entrance": ((4, 1),), "upper middle": ((1, 4),), "lower middle": ((5, 4),)}
+_MIDDLE_ROWS, _MIDDLE_COLUMN = np.array([1, 5]), 4
+_CHANCES = (0.0, 0.1, 0.2)  # of a random action
+_PUSHED = 0.2
 _TEMPERATURE = 0.3  # ours: random actions are then worth 0.42 a tick, less than a tick costs
 
 
@@ -57,54 +60,50 @@ def tables(world: GridWorld) -> tuple[Float[Array, "cells actions"], Float[Array
     return jax.vmap(lambda cell: jax.vmap(lambda action: act(cell, action))(actions))(cells)
 
 
-def share_through(
-    learner: AbstractLearner, world: GridWorld, cell: tuple[int, int], key: PRNGKeyArray, n: int = 500
-) -> Float[Array, ""]:
-    """The share of `n` first episodes that come through a cell."""
-
-    def one(key: PRNGKeyArray) -> Array:
-        record = lambda tick: (tick.view.observation.reshape(world.kinds.shape)[cell] > 0, tick.end)
-        there, ends = lifetime(learner, world, key, steps=_TICKS, record=record)[1]
-        return jnp.any(there & in_first_episode(ends))
-
-    return jnp.mean(jax.vmap(one)(jr.split(key, n)), dtype=jnp.float32)
-
-
 def judge(learner: Any, tasks: AbstractTaskDistribution, key: PRNGKeyArray) -> dict[str, Array]:
-    """The values of all cells, the share of the rarer corridor, and returns where the level is as it was, and where it is not."""
-    open_world = corridors()
-    returns = lambda who, world: jnp.mean(first_returns(who, OneTask(world), key, ticks=_TICKS, n=200))
-    either = lambda cells: (returns(learner, corridors(cells[0])) + returns(learner, corridors(cells[1]))) / 2
-    upper = share_through(learner, open_world, _MIDDLES[0], key)
+    """The values of all cells, and of 200 first episodes in every level, for every chance of a push, `(levels, chances)`: the mean
+    return, and the shares that come through the upper and the lower corridor."""
+    levels = jax.tree.map(lambda *leaves: jnp.stack(leaves), *(corridors(*closed) for closed in _LEVELS.values()))
+
+    def episode(level: GridWorld, chance: Array, key: PRNGKeyArray) -> tuple[Array, Array]:
+        record = lambda tick: (tick.score, tick.end, tick.view.observation.reshape(level.kinds.shape)[_MIDDLE_ROWS, _MIDDLE_COLUMN])
+        scores, ends, there = lifetime(Pushed(learner, chance, level.actions), level, key, steps=_TICKS, record=record)[1]
+        first = in_first_episode(ends)
+        return jnp.sum(jnp.where(first, scores, 0.0)), jnp.any((there > 0) & first[:, None], axis=0)
+
+    over = lambda f, *axes: jax.vmap(f, in_axes=axes)
+    run = over(over(over(episode, None, None, 0), None, 0, None), 0, None, None)
+    returns, through = run(levels, jnp.array(_CHANCES), jr.split(key, 200))
+    values = jax.vmap(learner.network)(jnp.eye(levels.kinds[0].size))
+    return {"values": values, "returns": jnp.mean(returns, axis=2), "through": jnp.mean(through, axis=2, dtype=jnp.float32)}
+
+
+def summary(found: dict[str, Array], chance: float) -> dict[str, float]:
+    """What an agent earns in each kind of level, and how often it takes the corridor that it takes less often."""
+    returns, chances = dict(zip(_LEVELS, np.asarray(found["returns"]), strict=True)), list(_CHANCES)
+    own, pushed = chances.index(chance), chances.index(_PUSHED)
+    one_of = lambda place: float(np.mean([returns[f"upper {place}"][own], returns[f"lower {place}"][own]]))
     return {
-        "values": jax.vmap(learner.network)(jnp.eye(open_world.kinds.size)),
-        "rarer corridor": jnp.minimum(upper, share_through(learner, open_world, _MIDDLES[1], key)),
-        "return": returns(learner, open_world),
-        "return, one entrance closed": either(_ENTRANCES),
-        "return, one middle closed": either(_MIDDLES),
-        "return, pushed in a fifth of ticks": returns(Pushed(learner, 0.2, open_world.actions), open_world),
+        "rarer corridor": float(found["through"][0, own].min()),
+        "return": float(returns["open"][own]),
+        "return, one entrance closed": one_of("entrance"),
+        "return, one middle closed": one_of("middle"),
+        "return, pushed in a fifth of ticks": float(returns["open"][pushed]),
     }
-
-
-def judge_greedy(learner: Any, tasks: AbstractTaskDistribution, key: PRNGKeyArray) -> tuple[Any, Any]:
-    """The greedy agent, and the same with a tenth of its actions random."""
-    return judge(learner, tasks, key), judge(dataclasses.replace(learner, epsilon=0.1), tasks, key)
 
 
 def measure(scale: Scale, seed: int) -> Measurements:
     """Soft Q-learning and DQN, with the same experience and steps, in the open level; tested there and in changed ones."""
-    steps, key = {"smoke": 50, "laptop": 5_000, "full": 20_000}[scale], jr.key(seed)
-    world = corridors()
-    tasks = OneTask(world)
-    soft = soft_q.Config(temperature=_TEMPERATURE)
-    found = {"soft": train(soft_q.program, soft, tasks, key, steps=steps, judge=judge)[1]}
-    found["DQN"], found["DQN, a tenth random"] = train(dqn.program, dqn.Config(), tasks, key, steps=steps, judge=judge_greedy)[1]
-    exact = eqx.filter_jit(functools.partial(soft_q.soft_value_iteration, discount=soft.discount, temperature=_TEMPERATURE))
-    inside = np.asarray(world.kinds).ravel() == Kind.FLOOR
-    errors = np.abs(np.asarray(found["soft"]["values"]) - np.asarray(exact(*tables(world))))[inside]
+    steps, key, world = {"smoke": 50, "laptop": 5_000, "full": 20_000}[scale], jr.key(seed), corridors()
+    learn = lambda method, config: train(method.program, config, OneTask(world), key, steps=steps, judge=judge)[1]
+    config = soft_q.Config(temperature=_TEMPERATURE)
+    soft, greedy = learn(soft_q, config), learn(dqn, dqn.Config())
+    exact = eqx.filter_jit(functools.partial(soft_q.soft_value_iteration, discount=config.discount, temperature=_TEMPERATURE))
+    errors = np.abs(np.asarray(soft["values"]) - np.asarray(exact(*eqx.filter_jit(tables)(world))))
+    errors = errors[np.asarray(world.kinds).ravel() == Kind.FLOOR]
     measured = {"error of soft values": float(errors.mean()), "largest error of soft values": float(errors.max())}
-    for arm, values in found.items():
-        measured |= {f"{arm}: {name}": float(value) for name, value in values.items() if name != "values"}
+    for arm, found, chance in (("soft", soft, 0.0), ("DQN", greedy, 0.0), ("DQN, a tenth random", greedy, 0.1)):
+        measured |= {f"{arm}: {name}": value for name, value in summary(found, chance).items()}
     return measured
 
 
