@@ -12,7 +12,7 @@ Builds on: variational intrinsic control, maximum-entropy policies. Led to: unsu
 """
 
 import dataclasses
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import equinox as eqx
 import jax
@@ -85,7 +85,8 @@ class Proposals(AbstractControl):
         if not isinstance(world, AbstractEnvironment):
             raise TypeError(f"skills need an environment with episodes, not {type(world).__name__}")
         skill = jr.randint(skill_key, (), 0, self.skills)
-        return ProposedTask(world, self.discriminator, skill, self.skills, self.shown, world.horizon)
+        settled: dict[str, Any] = {"skills": self.skills, "shown": self.shown, "horizon": world.horizon}
+        return ProposedTask(world=world, discriminator=self.discriminator, skill=skill, **settled)
 
 
 def with_skill(seen: Float[Array, " inputs"], skill: Int[Array, ""], skills: int) -> Float[Array, " more"]:
@@ -156,8 +157,9 @@ def program(config: Config, tasks: AbstractControl) -> Program:
     """Skills for the worlds of the training tasks, whatever is rewarded there."""
     optimizer = optax.adam(config.discriminator_learning_rate)
     horizon = tasks.sample(jr.key(0), "train").horizon  # type: ignore[attr-defined]
-    shared = {"lives": config.lives, "learning_rate": config.learning_rate, "entropy": config.entropy}
-    settings = ppo.Config(**shared, ticks=horizon, horizon=horizon)
+    settings = ppo.Config(
+        lives=config.lives, ticks=horizon, horizon=horizon, learning_rate=config.learning_rate, entropy=config.entropy
+    )
     propose = lambda discriminator: Proposals(tasks, discriminator, config.skills, True)
     policy = lambda discriminator, key: ppo.improve(settings, propose(discriminator), lambda _: learner(config, tasks, key).player)
 
@@ -188,7 +190,7 @@ def visited(
 ) -> tuple[Float[Array, "states inputs"], Int[Array, " states"]]:
     """The states that new episodes lead to, and the skill that was followed at each."""
     task_key, live_key = jr.split(key)
-    drawn = sample_tasks(proposals, task_key, "train", episodes)
+    drawn: Any = sample_tasks(proposals, task_key, "train", episodes)
     see = lambda tick: tick.feedback.observation[: -proposals.skills]
     live = lambda task, k: lifetime(player, task, k, steps=horizon, record=see)[1]
     seen = jax.vmap(live)(drawn, jr.split(live_key, episodes))
