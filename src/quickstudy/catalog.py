@@ -96,11 +96,6 @@ CLAIMS = {
     "code-level-opts": "quickstudy.algorithms.rl.policy_steps",
     "soft-q-sac": "quickstudy.algorithms.rl.two_corridors",
     "dqn-per": "quickstudy.algorithms.rl.prioritised_replay",
-    "pearl-halfcircle": "quickstudy.algorithms.metarl.pearl_half_circle",
-    "task-inference": "quickstudy.algorithms.metarl.task_inference",
-    "l2rl-two-step": "quickstudy.algorithms.metarl.l2rl",
-    "nature-nurture": "quickstudy.algorithms.metarl.nature_nurture",
-    "unsup-meta-rl": "quickstudy.algorithms.metarl.unsup_meta_rl",
     "lstm-optimizer": "quickstudy.algorithms.optimizers.lstm_optimizer",
     "lstm-optimizer-digits": "quickstudy.algorithms.optimizers.lstm_optimizer",
 }
