@@ -77,12 +77,12 @@ class Config:
     lives: int = 64  # as RL^2
     ticks: int = 100  # of a whole life, as RL^2
     exploration: int = 50  # ours: the first half; Stadie et al. 2018: some of the first episodes
-    epochs: int = 4  # as RL^2
+    epochs: int = 2  # as RL^2
     minibatches: int = 4  # as RL^2
     learning_rate: float = 0.003  # as RL^2
     anneal: int = 0  # outer steps after which learning rate and entropy bonus have fallen to zero; 0: they do not fall
     discount: float = 1.0  # as RL^2: what is found out early must be worth as much late
-    decay: float = 0.95  # as RL^2
+    decay: float = 0.98  # as RL^2
     clip: float = 0.2  # as RL^2
     entropy: float = 0.01  # as RL^2
 
