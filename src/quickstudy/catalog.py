@@ -96,6 +96,7 @@ CLAIMS = {
     "code-level-opts": "quickstudy.algorithms.rl.policy_steps",
     "soft-q-sac": "quickstudy.algorithms.rl.two_corridors",
     "dqn-per": "quickstudy.algorithms.rl.prioritised_replay",
+    "rl2-bandits": "quickstudy.algorithms.metarl.rl2_bandits",
     "lstm-optimizer": "quickstudy.algorithms.optimizers.lstm_optimizer",
     "lstm-optimizer-digits": "quickstudy.algorithms.optimizers.lstm_optimizer",
 }

@@ -13,7 +13,7 @@ Builds on: in-context learning of recurrent networks, PPO. Led to: SNAIL, transf
 """
 
 import dataclasses
-from typing import Any
+from typing import Any, NamedTuple
 
 import equinox as eqx
 import jax
@@ -31,32 +31,44 @@ from quickstudy.tasks.bandits import BernoulliBandit
 from quickstudy.tasks.control import Actions, ControlView, Discrete
 
 
-class TiedActorCritic(AbstractActorCritic):
-    """One small recurrent unit for every action, all with the same weights: for tasks whose actions are interchangeable, like arms.
+class TiedMemory(NamedTuple):
+    """What a tied agent remembers of every action, and of the whole life."""
 
-    Each unit reads whether its action was the last one, what that paid, and the mean of all memories; its preference is read from
-    its own memory and that mean, the value from the mean. So permuting the arms permutes the policy, and what is learned about one arm
-    is learned about all of them.
+    actions: Float[Array, "actions width"]
+    whole: Float[Array, " width"]
+
+
+class TiedActorCritic(AbstractActorCritic):
+    """One small memory for every action, all with the same weights, for tasks whose actions are interchangeable, like arms.
+
+    A memory reads the reward, and only when its own action was the last one: what was learned of an arm stays while others are pulled.
+    One more memory reads every tick, and so can tell the time. A preference is read from these two, the value from the latter and the
+    mean of the former. So permuting the arms permutes the policy, what is learned about one arm is learned about all of them, and the
+    weights fit any number of arms.
     """
 
     unit: GRU
+    whole: GRU
     actor: TanhMLP
     critic: TanhMLP
     actions: Discrete = eqx.field(static=True)
 
-    def begin(self, view: ControlView, key: PRNGKeyArray) -> Float[Array, "actions width"]:
-        return jnp.tile(self.unit.start(), (self.actions.n, 1))
+    def begin(self, view: ControlView, key: PRNGKeyArray) -> TiedMemory:
+        return TiedMemory(jnp.tile(self.unit.start(), (self.actions.n, 1)), self.whole.start())
 
-    def judge(self, fast: Float[Array, "actions width"], view: ControlView) -> tuple[Array, Policy, Float[Array, ""]]:
-        last = jax.nn.one_hot(view.action, self.actions.n)
-        seen = jnp.stack([last, view.reward * last], axis=1)
-        everyone = lambda memories: jnp.broadcast_to(jnp.mean(memories, axis=0), memories.shape)
-        after, _ = jax.vmap(self.unit.step)(fast, jnp.concatenate([seen, everyone(fast)], axis=1))
-        preferences = jax.vmap(self.actor)(jnp.concatenate([after, everyone(after)], axis=1))[:, 0]
-        return after, Categorical(preferences), self.critic(jnp.mean(after, axis=0))[0]
+    def judge(self, fast: TiedMemory, view: ControlView) -> tuple[TiedMemory, Policy, Float[Array, ""]]:
+        # A product with one-hot, and not an index: on many lives side by side it is faster, and there may be no last action.
+        last, reward = jax.nn.one_hot(view.action, self.actions.n), view.reward[None]
+        before = last @ fast.actions
+        read, _ = self.unit.step(before, reward)
+        memories = fast.actions + jnp.outer(last, read - before)
+        mean = jnp.mean(memories, axis=0)
+        whole, _ = self.whole.step(fast.whole, jnp.concatenate([reward, mean]))
+        preferences = jax.vmap(lambda memory: self.actor(jnp.concatenate([memory, whole])))(memories)[:, 0]
+        return TiedMemory(memories, whole), Categorical(preferences), self.critic(jnp.concatenate([mean, whole]))[0]
 
-    def unroll(self, fast: Float[Array, "actions width"], views: ControlView) -> tuple[Policy, Float[Array, " ticks"]]:
-        def tick(fast: Array, view: ControlView) -> tuple[Array, tuple[Policy, Array]]:
+    def unroll(self, fast: TiedMemory, views: ControlView) -> tuple[Policy, Float[Array, " ticks"]]:
+        def tick(fast: TiedMemory, view: ControlView) -> tuple[TiedMemory, tuple[Policy, Array]]:
             after, policy, value = self.judge(fast, view)
             return after, (policy, value)
 
@@ -67,7 +79,7 @@ class TiedActorCritic(AbstractActorCritic):
 class Config:
     """Ours where no source is named: chosen on training reward and validation bandits."""
 
-    tied: bool = False  # one unit of `width` for each action, sharing weights, where actions are interchangeable
+    tied: bool = False  # one memory of `width` for each action, sharing weights, where actions are interchangeable
     width: int = 64  # ours: Duan et al. 2016 take 256, which costs eight times as much and is not needed here
     lives: int = 64  # ours
     ticks: int = 100  # of a whole life; Duan et al. 2016: 10, 100, 500 pulls
@@ -96,10 +108,11 @@ def learner(config: Config, tasks: AbstractTaskDistribution, key: PRNGKeyArray) 
 def _tied(config: Config, actions: Actions, key: PRNGKeyArray) -> TiedActorCritic:
     if not isinstance(actions, Discrete):
         raise TypeError(f"tied units need discrete actions, not {actions}")
-    unit_key, actor_key, critic_key = jr.split(key, 3)
-    actor = head((2 * config.width, 1), 0.01, True, key=actor_key)
-    critic = head((config.width, 1), 1.0, True, key=critic_key)
-    return TiedActorCritic(GRU(2 + config.width, config.width, key=unit_key), actor, critic, actions)
+    unit_key, whole_key, actor_key, critic_key = jr.split(key, 4)
+    unit, whole = GRU(1, config.width, key=unit_key), GRU(1 + config.width, config.width, key=whole_key)
+    # A hidden layer, because the two memories must be multiplied: how late it is decides how much the unknown is worth.
+    actor = head((2 * config.width, config.width, 1), 0.01, True, key=actor_key)
+    return TiedActorCritic(unit, whole, actor, head((2 * config.width, 1), 1.0, True, key=critic_key), actions)
 
 
 def program(config: Config, tasks: AbstractTaskDistribution) -> Program:
