@@ -97,6 +97,7 @@ CLAIMS = {
     "soft-q-sac": "quickstudy.algorithms.rl.two_corridors",
     "dqn-per": "quickstudy.algorithms.rl.prioritised_replay",
     "rl2-bandits": "quickstudy.algorithms.metarl.rl2_bandits",
+    "rl2-mdp": "quickstudy.algorithms.metarl.rl2_mdps",
     "lstm-optimizer": "quickstudy.algorithms.optimizers.lstm_optimizer",
     "lstm-optimizer-digits": "quickstudy.algorithms.optimizers.lstm_optimizer",
 }

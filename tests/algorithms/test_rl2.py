@@ -9,7 +9,7 @@ import pytest
 
 from quickstudy.algorithms.metarl import rl2
 from quickstudy.core import lifetime
-from quickstudy.tasks import BernoulliBandit, PointGoals
+from quickstudy.tasks import BernoulliBandit, PointGoals, RandomMDPs
 
 KEY, ARMS, TICKS = jr.key(0), 4, 9
 TASKS = BernoulliBandit(arms=ARMS)
@@ -41,6 +41,20 @@ def test_permuting_the_arms_of_a_tied_agent_permutes_its_policy():
     permuted, same = eqx.filter_jit(learner.unroll)(start, renamed)
     np.testing.assert_allclose(permuted.logits[:, order], policies.logits, rtol=1e-4, atol=1e-6)
     np.testing.assert_allclose(same, values, rtol=1e-4, atol=1e-5)
+
+
+def test_renaming_the_states_of_a_tied_agent_changes_nothing():
+    tasks = RandomMDPs(n_states=3, n_actions=2, horizon=3)
+    learner = rl2.learner(rl2.Config(width=8, tied=True), tasks, KEY)
+    record = lambda tick: (tick.view, learner.judge(tick.fast, tick.view)[1:])
+    live = lambda: lifetime(learner, tasks.sample(KEY, "train"), KEY, steps=TICKS, record=record)[1]
+    views, (policies, values) = eqx.filter_jit(live)()
+    assert len(np.unique(np.argmax(views.observation, axis=1))) == 3
+    renamed = views._replace(observation=views.observation[:, jnp.array([2, 0, 1])])
+    start = learner.begin(jax.tree.map(lambda leaf: leaf[0], renamed), KEY)
+    same, same_values = eqx.filter_jit(learner.unroll)(start, renamed)
+    np.testing.assert_allclose(same.logits, policies.logits, rtol=1e-4, atol=1e-6)
+    np.testing.assert_allclose(same_values, values, rtol=1e-4, atol=1e-5)
 
 
 def test_an_untied_agent_is_not_symmetric():

@@ -32,14 +32,16 @@ from quickstudy.tasks.control import Actions, ControlView, Discrete
 
 
 class TiedMemory(NamedTuple):
-    """What a tied agent remembers of every action, and of the whole life."""
+    """What a tied agent remembers of every action in every state, and of the whole life; `state` is where it last acted."""
 
-    actions: Float[Array, "actions width"]
+    actions: Float[Array, "states actions width"]
     whole: Float[Array, " width"]
+    state: Float[Array, " states"]
 
 
 class TiedActorCritic(AbstractActorCritic):
-    """One small memory for every action, all with the same weights, for tasks whose actions are interchangeable, like arms.
+    """One small memory for every action in every state, all with the same weights: for tasks in which states, and actions, are
+    interchangeable, like arms. A state is a one-hot observation; without observations there is one.
 
     A memory reads the reward, and only when its own action was the last one: what was learned of an arm stays while others are pulled.
     One more memory reads every tick, and so can tell the time. A preference is read from these two, the value from the latter and the
@@ -54,18 +56,21 @@ class TiedActorCritic(AbstractActorCritic):
     actions: Discrete = eqx.field(static=True)
 
     def begin(self, view: ControlView, key: PRNGKeyArray) -> TiedMemory:
-        return TiedMemory(jnp.tile(self.unit.start(), (self.actions.n, 1)), self.whole.start())
+        state = _state(view)
+        return TiedMemory(jnp.tile(self.unit.start(), (state.size, self.actions.n, 1)), self.whole.start(), state)
 
     def judge(self, fast: TiedMemory, view: ControlView) -> tuple[TiedMemory, Policy, Float[Array, ""]]:
-        # A product with one-hot, and not an index: on many lives side by side it is faster, and there may be no last action.
-        last, reward = jax.nn.one_hot(view.action, self.actions.n), view.reward[None]
-        before = last @ fast.actions
+        # Products with one-hot, and not indices: on many lives side by side they are faster, and there may be no last action.
+        last, reward = jnp.outer(fast.state, jax.nn.one_hot(view.action, self.actions.n)), view.reward[None]
+        before = jnp.einsum("sa,saw->w", last, fast.actions)
         read, _ = self.unit.step(before, reward)
-        memories = fast.actions + jnp.outer(last, read - before)
-        mean = jnp.mean(memories, axis=0)
+        memories = fast.actions + jnp.einsum("sa,w->saw", last, read - before)
+        here = jnp.einsum("s,saw->aw", _state(view), memories)
+        mean = jnp.mean(here, axis=0)
         whole, _ = self.whole.step(fast.whole, jnp.concatenate([reward, mean]))
-        preferences = jax.vmap(lambda memory: self.actor(jnp.concatenate([memory, whole])))(memories)[:, 0]
-        return TiedMemory(memories, whole), Categorical(preferences), self.critic(jnp.concatenate([mean, whole]))[0]
+        preferences = jax.vmap(lambda memory: self.actor(jnp.concatenate([memory, whole])))(here)[:, 0]
+        after = TiedMemory(memories, whole, _state(view))
+        return after, Categorical(preferences), self.critic(jnp.concatenate([mean, whole]))[0]
 
     def unroll(self, fast: TiedMemory, views: ControlView) -> tuple[Policy, Float[Array, " ticks"]]:
         def tick(fast: TiedMemory, view: ControlView) -> tuple[TiedMemory, tuple[Policy, Array]]:
@@ -75,11 +80,15 @@ class TiedActorCritic(AbstractActorCritic):
         return jax.lax.scan(tick, fast, views)[1]
 
 
+def _state(view: ControlView) -> Float[Array, " states"]:
+    return jnp.ravel(view.observation) if view.observation.size else jnp.ones(1)
+
+
 @dataclasses.dataclass(frozen=True)
 class Config:
     """Ours where no source is named: chosen on training reward and validation bandits."""
 
-    tied: bool = False  # one memory of `width` for each action, sharing weights, where actions are interchangeable
+    tied: bool = False  # one memory of `width` for each action in each state, sharing weights, where these are interchangeable
     width: int = 64  # ours: Duan et al. 2016 take 256, which costs eight times as much and is not needed here
     lives: int = 64  # ours
     ticks: int = 100  # of a whole life; Duan et al. 2016: 10, 100, 500 pulls
