@@ -16,6 +16,7 @@ from quickstudy.algorithms.metarl.measuring import expected_reward
 from quickstudy.algorithms.references import PSRL, BayesGreedy, Optimum, RandomAction
 from quickstudy.claims import Claim, Expectation, Measurements, Scale
 from quickstudy.core import Tick
+from quickstudy.evaluation import Reference
 from quickstudy.outer import train
 from quickstudy.tasks.random_mdps import RandomMDP, RandomMDPs
 
@@ -48,7 +49,7 @@ def _column(episodes: int, scale: Scale, seed: int) -> dict[str, float]:
     config = dataclasses.replace(rl2.PRESETS["demo"].config, ticks=ticks, lives=lives, anneal=steps)
     agent = train(rl2.program(config, processes), steps=steps, seed=seed)
     sizes = (ticks, processes.n_states, processes.n_actions, processes.horizon)
-    players = {
+    players: dict[str, Reference] = {
         "RL^2": agent,
         "PSRL": PSRL(*sizes),
         "Bayes-greedy": BayesGreedy(*sizes),
@@ -63,8 +64,8 @@ CLAIMS = (
     Claim(
         id="rl2-mdp",
         statement=(
-            "In new decision processes of 10 states and 5 actions RL^2, with its memory split by state and action, earns more in 10, 25 "
-            "and 50 episodes than posterior sampling and than planning in the expected process; 75 and 100 episodes are measured too."
+            "In new decision processes of 10 states and 5 actions RL^2, with its memory split by state and action, earns more in lives "
+            "of 10, 25 and 50 episodes than posterior sampling and than planning in the expected process; 75 and 100 are measured too."
         ),
         source="Duan et al. 2016, table 2",
         reported="above PSRL up to 50 episodes (by a tenth at 10) and level with it or below at 75 and 100",
