@@ -230,3 +230,41 @@ def test_watch_plays_a_life_and_writes_it(tmp_path, capsys):
     page = (tmp_path / "page" / "index.html").read_text()
     assert "The first episode: reward" in page
     assert "The last episode: reward" in page
+
+
+def test_any_method_trains_in_named_tasks_and_the_run_remembers_them(tmp_path, capsys):
+    folder = tmp_path / "run"
+    named = [
+        "--tasks",
+        "cartpole",
+        "--vary",
+        "half_length,force",
+        "--lives",
+        "2",
+        "--ticks",
+        "8",
+        "--width",
+        "4",
+        "--minibatches",
+        "1",
+    ]
+    assert main(["train", "rl2", "--steps", "1", *named, "--out", str(folder)]) == 0
+    assert main(["watch", str(folder), "--ticks", "2", "--per-second", "100"]) == 0
+    assert "#####" in capsys.readouterr().out, "the cart"
+    assert json.loads((folder / "config.json").read_text())["vary"] == ["half_length", "force"]
+
+
+@pytest.mark.parametrize(
+    ("flags", "words"),
+    [
+        (("--tasks", "cartpool"), "did you mean 'cartpole'"),
+        (("--tasks", "cartpole", "--vary", "length"), "vary must be names among gravity"),
+        (("--tasks", "dark-room", "--vary", "size"), "vary must be left out for dark-room"),
+        (("--vary", "length"), "--vary needs --tasks"),
+        (("--tasks", "gymnasium:CartPool-v1"), "CartPool-v1"),
+        (("--tasks", "sinusoid"), "tasks must be of the control kind"),
+    ],
+)
+def test_tasks_that_cannot_be_had_are_refused_in_one_sentence(flags, words, tmp_path, capsys):
+    assert words in refused(capsys, "train", "rl2", *flags, "--out", tmp_path / "run")
+    assert not (tmp_path / "run").exists()

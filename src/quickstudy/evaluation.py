@@ -12,6 +12,7 @@ import numpy as np
 from jaxtyping import Float, Key, PRNGKeyArray
 
 from quickstudy.core import SPLITS, AbstractLearner, AbstractTask, AbstractTaskDistribution, Split, lifetime
+from quickstudy.failures import plain_failures
 
 
 class AbstractOracle(eqx.Module):
@@ -96,7 +97,7 @@ def evaluate(
 
     The references, learners or oracles, live in the same tasks. Tasks run `batch_size` at a time, by default as many as hold 100,000
     numbers, which bounds the memory. The default split is "test": training tasks are looked at only on request. Raises `ValueError`
-    for an unknown split or a non-positive count.
+    for an unknown split or a non-positive count, `EnvironmentFailure` if an environment on the host fails.
 
     >>> import jax
     >>> from quickstudy.algorithms.fewshot import maml
@@ -114,8 +115,9 @@ def evaluate(
     began = time.perf_counter()
 
     run = lambda who: np.asarray(_scores(who, tasks, split, jr.split(key, n_tasks), steps, min(batch_size, n_tasks)))
-    scores = run(learner)
-    others = {name: summarise(run(other)) for name, other in (references or {}).items()}
+    with plain_failures():
+        scores = run(learner)
+        others = {name: summarise(run(other)) for name, other in (references or {}).items()}
     return Report(split, n_tasks, steps, summarise(scores), scores[:, -1], others, time.perf_counter() - began)
 
 

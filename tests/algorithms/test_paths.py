@@ -1,4 +1,4 @@
-"""References of gridworlds: the oracle is as fast as plain breadth-first search says, and the searcher earns what a count by hand says."""
+"""References of gridworlds: the oracle is as fast as plain breadth-first search, and the searcher earns what a count by hand says."""
 
 import collections
 
@@ -42,10 +42,10 @@ def search(kinds, start, paying, turns):
             if kind == paying:
                 return ticks + 1
             after = (int(hand or kind == Kind.KEY), direction, row, column)
-            if kind in {Kind.FLOOR, Kind.KEY} or (kind == Kind.DOOR and hand):
-                if after not in seen:
-                    seen.add(after)
-                    waiting.append((after, ticks + 1))
+            enters = kind in {Kind.FLOOR, Kind.KEY} or (kind == Kind.DOOR and hand)
+            if enters and after not in seen:
+                seen.add(after)
+                waiting.append((after, ticks + 1))
     raise AssertionError("no way")
 
 
@@ -86,7 +86,7 @@ def test_lava_and_prizes_are_no_target_and_springs_are():
 def test_an_oracle_says_which_tasks_it_cannot_know():
     with pytest.raises(TypeError, match="task must be a GridWorld, not BernoulliArms"):
         ShortestPath().informed(BernoulliBandit().sample(KEY, "test"))
-    with pytest.raises(ValueError, match="a level must have one start .*, not 2"):
+    with pytest.raises(ValueError, match=r"a level must have one start .*, not 2"):
         ShortestPath().informed(level_from_text("S.GS"))
 
 

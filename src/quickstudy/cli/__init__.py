@@ -10,6 +10,7 @@ import sys
 from collections.abc import Sequence
 
 from quickstudy import catalog
+from quickstudy.failures import EnvironmentFailure
 
 # command -> (module with the function of that name, what it does)
 COMMANDS = {
@@ -43,7 +44,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         # The reader of a pipe has left, which is its right; Python would complain once more when it flushes.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
-    except (ValueError, TypeError, OSError, ImportError) as error:
+    except (ValueError, TypeError, OSError, ImportError, EnvironmentFailure) as error:
         if os.environ.get("QUICKSTUDY_TRACEBACK"):
             raise
         print(f"quickstudy: {_one_sentence(error)}", file=sys.stderr)

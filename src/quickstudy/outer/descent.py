@@ -85,8 +85,10 @@ def _solve_implicit(implicit: Implicit, phi: AbstractLearner, task: AbstractTask
     return jax.scipy.sparse.linalg.cg(product, target, x0=target, tol=0.0, maxiter=implicit.steps)[0]
 
 
-def mean_over_tasks(loss: Loss, learner: AbstractLearner, tasks: AbstractTask, key: PRNGKeyArray, axis: TaskAxis = "auto"):
-    """The gradient and metrics of the mean loss over stacked tasks: `(gradient, metrics)`, metrics including "loss".
+def mean_over_tasks(loss: Loss, learner: AbstractLearner, tasks: PyTree, key: PRNGKeyArray, axis: TaskAxis = "auto"):
+    """The gradient and metrics of the mean loss over stacked tasks, or over what was lived in each: `(gradient, metrics)`.
+
+    Metrics include "loss".
 
     "vmap" runs tasks side by side; "scan" one after another, adding up gradients: less memory, and on a CPU twice as fast once a task
     is big enough to fill the cores by itself. "auto" scans on a CPU when one task holds more than 1,000 numbers.
@@ -113,7 +115,7 @@ def mean_over_tasks(loss: Loss, learner: AbstractLearner, tasks: AbstractTask, k
     return jax.tree.map(lambda leaf: leaf / keys.shape[0], total), jax.tree.map(lambda m: jnp.mean(m, axis=0), metrics)
 
 
-def _prefers_scan(tasks: AbstractTask) -> bool:
+def _prefers_scan(tasks: PyTree) -> bool:
     size = sum(leaf.size / leaf.shape[0] for leaf in jax.tree.leaves(tasks))
     return jax.default_backend() == "cpu" and size > 1_000
 

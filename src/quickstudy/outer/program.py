@@ -1,5 +1,6 @@
 """What a slow loop is, and the one loop that runs any of them."""
 
+import functools
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple, TypeVar
 
@@ -13,6 +14,7 @@ from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 
 from quickstudy.core import AbstractLearner, AbstractTaskDistribution, Switch
+from quickstudy.failures import plain_failures
 
 State = Any
 Weights = TypeVar("Weights")
@@ -60,7 +62,7 @@ def run(
 
     Every outer step's key is folded from the seed and the step's own number, and chunks end at multiples of `chunk`, so a run
     resumed from a yielded `(step, state)` as `start` and `state` equals the unbroken one bit for bit.
-    Raises `NonFiniteError` at the first metric that is not finite.
+    Raises `NonFiniteError` at the first metric that is not finite, and `EnvironmentFailure` if an environment on the host fails.
 
     >>> from quickstudy.algorithms.fewshot import maml
     >>> from quickstudy.tasks import Sinusoid
@@ -69,11 +71,26 @@ def run(
     [10, 20]
     """
     init_key, update_key = jr.split(jr.key(seed))
+    begin, advance = _compiled(program)
     if state is None:
-        state = eqx.filter_jit(program.init)(init_key)
+        state = begin(init_key)
+    while start < steps:
+        length = min(chunk - start % chunk, steps - start)
+        with plain_failures():
+            state, metrics = advance(state, jnp.asarray(start, jnp.uint32), update_key, length)
+            host = {name: np.asarray(values) for name, values in metrics.items()}
+        _require_finite(host, start)
+        start += length
+        yield Progress(start, state, host)
+
+
+# A few are kept, so that running one program again, resumed or with another seed, compiles nothing.
+@functools.lru_cache(maxsize=4)
+def _compiled(program: Program) -> tuple[Callable[..., State], Callable[..., tuple[State, Metrics]]]:
+    """The program's `init`, and a chunk of its updates, as compiled functions."""
 
     @eqx.filter_jit
-    def advance(state: State, first: Array, length: int) -> tuple[State, Metrics]:
+    def advance(state: State, first: Array, update_key: PRNGKeyArray, length: int) -> tuple[State, Metrics]:
         arrays, rest = eqx.partition(state, eqx.is_array)
 
         def body(arrays, step):
@@ -83,13 +100,7 @@ def run(
         arrays, metrics = jax.lax.scan(body, arrays, first + jnp.arange(length, dtype=jnp.uint32))
         return eqx.combine(arrays, rest), metrics
 
-    while start < steps:
-        length = min(chunk - start % chunk, steps - start)
-        state, metrics = advance(state, jnp.asarray(start, jnp.uint32), length)
-        host = {name: np.asarray(values) for name, values in metrics.items()}
-        _require_finite(host, start)
-        start += length
-        yield Progress(start, state, host)
+    return eqx.filter_jit(program.init), advance
 
 
 def _require_finite(metrics: dict[str, np.ndarray], start: int) -> None:

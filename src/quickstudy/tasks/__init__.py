@@ -10,6 +10,8 @@ from quickstudy.tasks.digits import Digits, load_digits
 from quickstudy.tasks.episode import EpisodeTask, EpisodeView, prediction_loss, prediction_score
 from quickstudy.tasks.glyphs import Glyphs
 from quickstudy.tasks.gridworld import GridWorld, level_from_text
+from quickstudy.tasks.harlow import Harlow, HarlowPair
+from quickstudy.tasks.krazy_world import KrazyWorld, board_from_text
 from quickstudy.tasks.mazes import Maze, MultiRoom
 from quickstudy.tasks.mountain_car import MountainCar
 from quickstudy.tasks.objective import AbstractObjective, ObjectiveView
@@ -22,6 +24,8 @@ from quickstudy.tasks.random_mdps import RandomMDP, RandomMDPs
 from quickstudy.tasks.sinusoid import Sinusoid
 from quickstudy.tasks.small_nets import SmallNet, SmallNets
 from quickstudy.tasks.streams import Stream, StreamTask
+from quickstudy.tasks.two_step import TwoStep, TwoStepTask
+from quickstudy.tasks.unknown_arm import UnknownArm
 
 __all__ = [
     "AbstractObjective",
@@ -38,7 +42,10 @@ __all__ = [
     "Glyphs",
     "GridWorld",
     "HalfCircle",
+    "Harlow",
+    "HarlowPair",
     "HiddenGoal",
+    "KrazyWorld",
     "LabelledArrays",
     "Maze",
     "MountainCar",
@@ -58,6 +65,10 @@ __all__ = [
     "SmallNets",
     "Stream",
     "StreamTask",
+    "TwoStep",
+    "TwoStepTask",
+    "UnknownArm",
+    "board_from_text",
     "from_arrays",
     "from_image_folder",
     "level_from_text",

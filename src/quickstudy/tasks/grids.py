@@ -3,10 +3,11 @@
 from collections.abc import Mapping, Sequence
 
 import jax.numpy as jnp
+import jax.random as jr
 import numpy as np
-from jaxtyping import Array, Bool, Float, Int, Shaped, UInt8
+from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray, Shaped, UInt8
 
-from quickstudy.core import Split
+from quickstudy.core import SPLITS, Split
 from quickstudy.tasks.drawing import BLUE, Colour, cells
 
 # (row, column) of one step up, right, down and left; row 0 is at the top.
@@ -78,10 +79,18 @@ def square_ahead(size: int) -> Int[np.ndarray, "4 size size 2"]:
 def owned(classes: Int[Array, "..."] | Int[np.ndarray, "..."], split: Split) -> Bool[Array, "..."]:
     """Which of these classes, counted modulo five, a split owns: three belong to "train", one to "valid", one to "test".
 
+    Raises `ValueError` for an unknown split.
+
     >>> owned(jnp.arange(5), "valid").tolist()
     [False, False, False, True, False]
     """
-    return jnp.isin(classes % 5, jnp.array(_CLASSES[split]))
+    return jnp.isin(classes % 5, jnp.array(_CLASSES[_known(split)]))
+
+
+def _known(split: Split) -> Split:
+    if split not in _CLASSES:
+        raise ValueError(f"split must be one of {', '.join(_CLASSES)}, not {split!r}")
+    return split
 
 
 def lattice(size: int) -> Int[np.ndarray, "size size"]:
@@ -129,6 +138,14 @@ def pick_start(
 ) -> Int[Array, "2"]:
     """A start among the allowed cells of kind 0 such that the level belongs to `split`."""
     return pick_place(number, allowed & (kinds == 0) & owned(start_classes(kinds), split))
+
+
+def own_key(key: PRNGKeyArray, split: Split) -> PRNGKeyArray:
+    """A key for each split, so that one key does not give a train and a test level the same walls.
+
+    Raises `ValueError` for an unknown split.
+    """
+    return jr.fold_in(key, SPLITS.index(_known(split)))
 
 
 # --- Text and pictures --------------------------------------------------------------------------------------------------------------
@@ -185,6 +202,7 @@ def agent_mask(direction: int | None, size: int) -> Bool[np.ndarray, "size size"
     return np.rot90((np.abs(x) < 0.35 * (y + 0.8)) & (y < 0.7), -direction)
 
 
-def place_from_view(observation: Float[Array, "rows columns"]) -> Int[Array, "2"]:
-    """The place that a one-hot observation of the position shows."""
-    return jnp.stack(jnp.unravel_index(jnp.argmax(observation), observation.shape)).astype(jnp.int32)
+def place_in(place: Int[Array, "2"]) -> tuple[int, int]:
+    """A place as two Python numbers."""
+    row, column = np.asarray(place)
+    return int(row), int(column)

@@ -32,7 +32,7 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray, UInt8
 
 from quickstudy.tasks.control import AbstractEnvironment, Discrete, Episode
-from quickstudy.tasks.drawing import BLACK, GREEN, ORANGE, PINK, RED, SKY, WHITE, YELLOW, Colour
+from quickstudy.tasks.drawing import BLACK, BROWN, GREEN, ORANGE, PINK, RED, SKY, WHITE, YELLOW, Colour
 from quickstudy.tasks.grids import (
     AGENT,
     ARROWS,
@@ -42,6 +42,7 @@ from quickstudy.tasks.grids import (
     grid_picture,
     grid_text,
     is_at,
+    place_in,
     seen_from,
     square_ahead,
     square_around,
@@ -82,7 +83,7 @@ RULES: dict[Kind, Rule] = {
     Kind.SPRING: Rule("*", SKY, pays=1.0),
     Kind.PRIZE: Rule("o", YELLOW, pays=1.0, taken=True),
     Kind.KEY: Rule("k", ORANGE, taken=True),
-    Kind.DOOR: Rule("D", (140, 90, 40), blocks=True, opens=True, taken=True),
+    Kind.DOOR: Rule("D", BROWN, blocks=True, opens=True, taken=True),
     Kind.LAVA: Rule("~", RED, pays=-1.0, ends=True),
 }
 SYMBOLS = "".join(rule.symbol for rule in RULES.values())
@@ -190,15 +191,15 @@ class GridWorld(AbstractEnvironment):
         return _planes(jnp.where(jnp.all(offsets == 0, axis=-1), own, kinds))
 
     def text(self, world: Episode) -> str:
-        """The level as it is now, with the agent as `@`, or as an arrow where it turns; `level_from_text` reads it."""
-        place, direction = _place_of(world), int(world.state.direction)
+        """The level as it is now, other starts as `S`, the agent as `@`, or as an arrow where it turns; `level_from_text` reads it."""
+        place, direction = place_in(world.state.place), int(world.state.direction)
         starts = {(int(row), int(column)): "S" for row, column in np.asarray(self.starts)}
         agent = ARROWS[direction] if self.steering == "turn" else AGENT
         return grid_text(np.asarray(world.state.kinds), SYMBOLS, starts | {place: agent})
 
     def image(self, world: Episode) -> UInt8[np.ndarray, "height width 3"]:
         direction = int(world.state.direction) if self.steering == "turn" else None
-        return grid_picture(np.asarray(world.state.kinds), _COLOURS, _place_of(world), direction)
+        return grid_picture(np.asarray(world.state.kinds), _COLOURS, place_in(world.state.place), direction)
 
 
 def level_from_text(text: str, **settings: Any) -> GridWorld:
@@ -235,11 +236,6 @@ def level_from(kinds: Int[Array, "rows columns"], start: Int[Array, "2"], **sett
 
 def _planes(kinds: Int[Array, "rows columns"]) -> Float[Array, "rows columns kinds"]:
     return jax.nn.one_hot(kinds, len(Kind))
-
-
-def _place_of(world: Episode) -> tuple[int, int]:
-    row, column = np.asarray(world.state.place)
-    return int(row), int(column)
 
 
 def check_settings(steering: str, view: str, window: int, horizon: int) -> None:

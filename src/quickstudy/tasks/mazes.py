@@ -17,9 +17,9 @@ import jax.random as jr
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
-from quickstudy.core import SPLITS, Split
+from quickstudy.core import Split
 from quickstudy.tasks.control import AbstractControl, Discrete
-from quickstudy.tasks.grids import check_odd_size, is_at, pick, pick_place, pick_start
+from quickstudy.tasks.grids import check_odd_size, is_at, own_key, pick, pick_place, pick_start
 from quickstudy.tasks.gridworld import PAYS, STEERINGS, GridWorld, Kind, check_settings, level_from
 
 
@@ -37,7 +37,7 @@ class Maze(AbstractControl):
     """
 
     size: int = eqx.field(static=True, default=9)  # ours: 25 cells in the tree
-    horizon: int = eqx.field(static=True, default=100)  # ours: the longest way in mazes of 9 x 9 takes about 40
+    horizon: int = eqx.field(static=True, default=100)  # ours: the longest of 5,000 shortest ways took 35 ticks
     view: str = eqx.field(static=True, default="partial")  # ours: what asks for memory
     window: int = eqx.field(static=True, default=5)  # ours: as GridWorld
     steering: str = eqx.field(static=True, default="compass")  # ours: as GridWorld
@@ -52,7 +52,7 @@ class Maze(AbstractControl):
 
     def sample(self, key: PRNGKeyArray, split: Split) -> GridWorld:
         n = self.size // 2 + 1
-        halls_key, place_key = jr.split(_own_key(key, split))
+        halls_key, place_key = jr.split(own_key(key, split))
         weights, loops = jr.uniform(halls_key, (2, 2 * n * (n - 1)))
         goal, begin = jr.uniform(place_key, (2,))
         ways = spanning_tree(weights, n)
@@ -113,7 +113,7 @@ class MultiRoom(AbstractControl):
     """
 
     size: int = eqx.field(static=True, default=9)  # ours: rooms of four by four
-    horizon: int = eqx.field(static=True, default=64)  # ours: four episodes in a life of 256 ticks
+    horizon: int = eqx.field(static=True, default=64)  # ours: four episodes in 256 ticks; the longest of 5,000 shortest ways took 44
     view: str = eqx.field(static=True, default="partial")  # ours: what asks for memory
     window: int = eqx.field(static=True, default=5)  # ours: as GridWorld
     steering: str = eqx.field(static=True, default="compass")  # ours: as GridWorld
@@ -127,7 +127,7 @@ class MultiRoom(AbstractControl):
         return Discrete(len(STEERINGS[self.steering].strides))
 
     def sample(self, key: PRNGKeyArray, split: Split) -> GridWorld:
-        ring, turn, colour, idle, begin, *numbers = jr.uniform(_own_key(key, split), (15,))
+        ring, turn, colour, idle, begin, *numbers = jr.uniform(own_key(key, split), (15,))
         vault = pick(ring, 4)
         # The three rooms that are not locked, in an order that begins anywhere.
         other, *empty = ((vault + 1 + (pick(turn, 3) + i) % 3) % 4 for i in range(3))
@@ -178,8 +178,3 @@ def _put(
 ) -> Int[Array, "size size"]:
     """Put a thing into one of the allowed cells that are floor."""
     return jnp.where(is_at(kinds, pick_place(number, allowed & (kinds == Kind.FLOOR))), thing, kinds)
-
-
-def _own_key(key: PRNGKeyArray, split: Split) -> PRNGKeyArray:
-    """A key for each split, so that one key does not give a train and a test level the same walls."""
-    return jr.fold_in(key, SPLITS.index(split))

@@ -71,12 +71,12 @@ class Config:
     width: int = 64  # ours: Duan et al. 2016 take 256, which costs eight times as much and is not needed here
     lives: int = 64  # ours
     ticks: int = 100  # of a whole life; Duan et al. 2016: 10, 100, 500 pulls
-    epochs: int = 4  # ours
+    epochs: int = 2  # ours: four take twice the time and gain less than twice the lives do
     minibatches: int = 4  # ours
     learning_rate: float = 0.003  # ours
-    anneal: int = 0  # outer steps after which the learning rate has fallen to zero; 0: it does not fall
+    anneal: int = 0  # outer steps after which learning rate and entropy bonus have fallen to zero; 0: they do not fall
     discount: float = 1.0  # Duan et al. 2016 take 0.99; the sum that is reported is not discounted
-    decay: float = 0.95  # ours; Duan et al. 2016 take 0.3
+    decay: float = 0.98  # ours: 0.95 explores less; Duan et al. 2016 take 0.3
     clip: float = 0.2  # Schulman et al. 2017
     entropy: float = 0.01  # ours
 
@@ -115,6 +115,19 @@ def over_lives(config: Any) -> ppo.Config:
 
 
 PRESETS = {
-    "bandit": Preset(Config(), BernoulliBandit, 1_200, 100, "about 0.83 a pull at the end, near Gittins, 60 s"),
+    "bandit": Preset(
+        Config(lives=128, minibatches=8, anneal=1_000),
+        BernoulliBandit,
+        1_000,
+        100,
+        "about 77.6 in 100 pulls of five arms, where the Gittins index has 78.8, 70 s",
+    ),
+    "demo": Preset(
+        Config(tied=True, width=16, learning_rate=0.005, entropy=0.02, anneal=400),
+        lambda: BernoulliBandit(arms=10),
+        400,
+        100,
+        "about 83 in 100 pulls of ten arms, where the Gittins index has 83.8, 40 s: see `quickstudy demo`",
+    ),
     "smoke": Preset(Config(width=8, lives=4, ticks=8, minibatches=2), lambda: BernoulliBandit(arms=3), 4, 8, "it runs"),
 }

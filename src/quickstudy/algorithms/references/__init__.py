@@ -10,15 +10,21 @@ from quickstudy.algorithms.references.beliefs import BayesOptimal, CorrelatedGre
 from quickstudy.algorithms.references.counting import UCB1, EpsilonGreedy, Greedy, RandomAction, Thompson
 from quickstudy.algorithms.references.gaussian import GaussianThompson, GaussianUCB
 from quickstudy.algorithms.references.gittins import Gittins, gittins
+from quickstudy.algorithms.references.harlow import WinStayLoseShift
 from quickstudy.algorithms.references.mdps import PSRL, BayesGreedy, Optimum
 from quickstudy.algorithms.references.search_then_go import SearchThenGo
 from quickstudy.algorithms.references.shortest_path import ShortestPath
+from quickstudy.algorithms.references.two_step import ModelBased, ModelFree, TwoStepOptimal
+from quickstudy.algorithms.references.unknown_arm import UnknownArmOptimal
 from quickstudy.core import AbstractTaskDistribution
 from quickstudy.evaluation import Reference
 from quickstudy.tasks.bandits import BernoulliBandit, CorrelatedBandit, GaussianBandit, RestlessBandit
 from quickstudy.tasks.dark_rooms import DarkRoom, HiddenGoal
+from quickstudy.tasks.harlow import Harlow
 from quickstudy.tasks.mazes import Maze, MultiRoom
 from quickstudy.tasks.random_mdps import RandomMDPs
+from quickstudy.tasks.two_step import TwoStep
+from quickstudy.tasks.unknown_arm import UnknownArm
 
 
 def default_references(tasks: AbstractTaskDistribution, ticks: int) -> dict[str, Reference]:
@@ -61,6 +67,11 @@ def _restless(tasks: RestlessBandit, ticks: int) -> dict[str, Reference]:
     return {"UCB1": UCB1(tasks.arms), "Thompson": Thompson(tasks.arms), "random": RandomAction(tasks.arms)}
 
 
+def _unknown(tasks: UnknownArm, ticks: int) -> dict[str, Reference]:
+    optimal = UnknownArmOptimal.solve(float(tasks.spread), float(tasks.deviation), ticks)
+    return {"Bayes-optimal": optimal, "random": RandomAction(2)}
+
+
 def _mdps(tasks: RandomMDPs, ticks: int) -> dict[str, Reference]:
     sizes = (ticks, tasks.n_states, tasks.n_actions, tasks.horizon)
     return {
@@ -80,16 +91,32 @@ def _mazes(tasks: Maze | MultiRoom, ticks: int) -> dict[str, Reference]:
     return {"shortest path": ShortestPath(), "random": RandomAction(tasks.actions.n)}
 
 
+def _two_step(tasks: TwoStep, ticks: int) -> dict[str, Reference]:
+    return {
+        "optimal": TwoStepOptimal(tasks.rich, tasks.poor, tasks.volatility),
+        "model-based": ModelBased(common=sum(tasks.common) / 2),
+        "model-free": ModelFree(),
+        "random": RandomAction(2),
+    }
+
+
+def _harlow(tasks: Harlow, ticks: int) -> dict[str, Reference]:
+    return {"win-stay, lose-shift": WinStayLoseShift(), "random": RandomAction(2)}
+
+
 _RULES: dict[type[AbstractTaskDistribution], Callable[..., dict[str, Reference]]] = {
     BernoulliBandit: _bernoulli,
     GaussianBandit: _gaussian,
     CorrelatedBandit: _correlated,
     RestlessBandit: _restless,
+    UnknownArm: _unknown,
     RandomMDPs: _mdps,
     HiddenGoal: _rooms,
     DarkRoom: _rooms,
     Maze: _mazes,
     MultiRoom: _mazes,
+    TwoStep: _two_step,
+    Harlow: _harlow,
 }
 
 __all__ = [
@@ -103,11 +130,16 @@ __all__ = [
     "GaussianUCB",
     "Gittins",
     "Greedy",
+    "ModelBased",
+    "ModelFree",
     "Optimum",
     "RandomAction",
     "SearchThenGo",
     "ShortestPath",
     "Thompson",
+    "TwoStepOptimal",
+    "UnknownArmOptimal",
+    "WinStayLoseShift",
     "default_references",
     "gittins",
 ]

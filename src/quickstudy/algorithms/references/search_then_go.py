@@ -1,8 +1,8 @@
 """Search, then go: in a dark room, visit all cells once along a spiral until the goal is found, then walk to it straight.
 
 It is told nothing about the task, and shows what memory is worth: within an episode nobody sees new cells faster, since every tick
-shows one, and near cells, which pay most often once they are known, come first. (It is not proven best where an episode is too short to
-see all cells: who plans ahead may leave other cells for the second one.)
+shows one, and near cells, which pay most often once they are known, come first. It is not proven best where an episode is too short to
+see all cells: who plans ahead may leave others for the second one.
 
 Source: ours.
 """

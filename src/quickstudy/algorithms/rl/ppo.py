@@ -16,6 +16,7 @@ Builds on: TRPO (a step bounded by the KL divergence), generalised advantage est
 
 import dataclasses
 from collections.abc import Callable
+from typing import Any
 
 import equinox as eqx
 import jax
@@ -38,9 +39,10 @@ from quickstudy.algorithms.rl.rollouts import (
     standardise,
     value_errors,
 )
-from quickstudy.core import AbstractTaskDistribution, Number, Switch
+from quickstudy.core import AbstractTask, AbstractTaskDistribution, Number, Switch
 from quickstudy.outer import Metrics, Preset, Program, flatten, switch
 from quickstudy.tasks.bandits import BernoulliBandit
+from quickstudy.tasks.cartpole import CartPole
 
 
 @dataclasses.dataclass(frozen=True)
@@ -75,8 +77,20 @@ class Config:
         settings(self)  # which refuses what cannot be lived
 
 
-def improve(config: Config, tasks: AbstractTaskDistribution, learner: Callable[[PRNGKeyArray], AbstractActorCritic]) -> Program:
-    """PPO as a slow loop, for any actor-critic: `learner(key)` draws its initial weights."""
+# A loss beside PPO's: of a minibatch of lives, and of the tasks they are lived in.
+Beside = Callable[[Any, Batch, AbstractTask], tuple[Float[Array, ""], Metrics]]
+
+
+def improve(
+    config: Config,
+    tasks: AbstractTaskDistribution,
+    learner: Callable[[PRNGKeyArray], AbstractActorCritic],
+    beside: Beside | None = None,
+) -> Program:
+    """PPO as a slow loop, for any actor-critic: `learner(key)` draws its initial weights.
+
+    What `beside` gives, for agents with a memory, is added to PPO's loss.
+    """
     optimizer = optax.chain(optax.clip_by_global_norm(config.largest_gradient), optax.scale_by_adam(eps=1e-5))  # Huang et al. 2022
 
     def init(key: PRNGKeyArray) -> State:
@@ -94,7 +108,16 @@ def improve(config: Config, tasks: AbstractTaskDistribution, learner: Callable[[
         def step(carry: tuple, chosen: Int[Array, " sequences"]) -> tuple[tuple, Metrics]:
             weights, optimizer_state = carry
             few = jax.tree.map(lambda leaf: leaf[chosen], batch)
-            gradient, watched = jax.grad(lambda w: surrogate(shaped(w), few, config, state.values, share), has_aux=True)(weights)
+
+            def objective(weights: Float[Array, " weights"]) -> tuple[Float[Array, ""], Metrics]:
+                loss, watched = surrogate(shaped(weights), few, config, state.values, share)
+                if beside is None:
+                    return loss, watched
+                own = jax.tree.map(lambda leaf: leaf[chosen], state.window.tasks)
+                more, seen = beside(shaped(weights), few, own)
+                return loss + more, watched | seen
+
+            gradient, watched = jax.grad(objective, has_aux=True)(weights)
             return descend(optimizer, gradient, optimizer_state, weights, config.learning_rate * share), watched
 
         order = minibatches(batch.targets.shape[0], config.epochs, config.minibatches, order_key)
@@ -137,5 +160,6 @@ def program(config: Config, tasks: AbstractTaskDistribution) -> Program:
 
 
 PRESETS = {
+    "cartpole": Preset(Config(lives=16), CartPole, 240, 500, "the pole stands for all of 500 ticks, 10 s"),
     "smoke": Preset(Config(lives=4, ticks=8, minibatches=2, width=8, sees="everything"), BernoulliBandit, 4, 8, "it runs"),
 }

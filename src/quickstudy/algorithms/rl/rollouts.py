@@ -82,8 +82,11 @@ def no_moments() -> Moments:
 
 
 class State(NamedTuple):
-    """The state of the slow loop: `window.slow` is the learner and its optimiser; `values` are the moments of the value targets, in
-    which the critic counts; `rewards` those of running discounted sums of rewards, one of which, `sums`, every life keeps."""
+    """The state of the slow loop: `window.slow` is the learner and its optimiser, `step` counts the windows.
+
+    `values` are the moments of the value targets, in which the critic counts; `rewards` those of running discounted sums of rewards,
+    one of which, `sums`, every life keeps.
+    """
 
     window: Window
     values: Moments

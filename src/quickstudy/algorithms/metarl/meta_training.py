@@ -1,0 +1,155 @@
+"""The outer loop of the methods that adapt a policy by policy gradients: practise in new tasks, then learn from what was lived there.
+
+In training the episodes of a batch are lived side by side, in a life of a task one after another; what is learned from is the same.
+
+Source: Finn et al. 2017, "Model-Agnostic Meta-Learning for Fast Adaptation of Deep Networks", algorithm 3; several gradient steps on
+one batch of trials: Rothfuss et al. 2018, "ProMP: Proximal Meta-Policy Search", algorithm 1.
+"""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import jax.random as jr
+import optax
+from jaxtyping import Array, Float, PRNGKeyArray
+
+from quickstudy.algorithms.metarl.policy_adaptation import (
+    AbstractActor,
+    AbstractPolicyAdapter,
+    Episodes,
+    Lesson,
+    Player,
+    episode_tick,
+    horizon,
+    lesson,
+    with_actor,
+)
+from quickstudy.core import AbstractTask, AbstractTaskDistribution, End, Tick, lifetime, sample_tasks
+from quickstudy.outer import Loss, Metrics, Program, apply_gradient, mean_over_tasks
+
+
+class Schedule(NamedTuple):
+    """What one outer step lives and learns.
+
+    In each of `tasks` tasks it lives a batch of `episodes` episodes before every one of `inner_steps` steps and after the last, and
+    then takes `epochs` gradient steps.
+    """
+
+    tasks: int
+    episodes: int
+    inner_steps: int
+    epochs: int
+
+
+class Trial(NamedTuple):
+    """One life in training, as lessons: those of the inner steps, `(inner_steps, ticks, ...)`, and that after the last of them.
+
+    `surplus` is by how much a tick after the last step brought more than in the other tasks of the outer step. The surplus and the
+    gains of `last` are in one unit for all tasks, so that what counts is the mean return.
+    """
+
+    inner: Lesson
+    last: Lesson
+    surplus: Float[Array, "..."]
+
+
+class Training(NamedTuple):
+    """The state of the slow loop."""
+
+    learner: AbstractPolicyAdapter
+    optimizer: optax.OptState
+
+
+def collect(player: Player, task: AbstractTask, key: PRNGKeyArray, episodes: int, horizon: int) -> Episodes:
+    """A batch lived side by side: `episodes` lives of `horizon` ticks in one task, put one after another."""
+
+    def record(tick: Tick) -> Episodes:
+        return episode_tick(player, tick.fast, tick.view, tick.response, tick.feedback)
+
+    lived = jax.vmap(lambda k: lifetime(player, task, k, steps=horizon, record=record)[1])(jr.split(key, episodes))
+    lived = lived._replace(ends=lived.ends.at[:, -1].set(jnp.maximum(lived.ends[:, -1], int(End.TRUNCATED))))
+    return jax.tree.map(lambda leaf: leaf.reshape(episodes * horizon, *leaf.shape[2:]), lived)
+
+
+def practise(learner: AbstractPolicyAdapter, task: AbstractTask, key: PRNGKeyArray, schedule: Schedule, horizon: int) -> Trial:
+    """Live one task in batches, with an inner step between any two."""
+
+    def stage(player: Player, k: PRNGKeyArray) -> tuple[Player, Lesson]:
+        learned = lesson(collect(player, task, k, schedule.episodes, horizon), learner.discount)
+        return with_actor(player, learner.improve(player.actor, learned)), learned
+
+    lessons = jax.lax.scan(stage, learner.player, jr.split(key, schedule.inner_steps + 1))[1]
+    inner, last = (jax.tree.map(lambda leaf, part=part: leaf[part], lessons) for part in (slice(-1), -1))
+    return Trial(inner, last, jnp.mean(last.episodes.rewards))
+
+
+def practise_in_all(
+    learner: AbstractPolicyAdapter, tasks: AbstractTask, key: PRNGKeyArray, schedule: Schedule, horizon: int, axis: int | None = None
+) -> Trial:
+    """Practise in stacked tasks, with one learner for all (`axis` None) or one for each (`axis` 0)."""
+    live = lambda learner, task, k: practise(learner, task, k, schedule, horizon)
+    axes = (eqx.if_array(0) if axis == 0 else None, eqx.if_array(0), 0)
+    trials = eqx.filter_vmap(live, in_axes=axes)(learner, tasks, jr.split(key, schedule.tasks))
+    means, spread = trials.surplus, trials.last.spread
+    unit = jnp.sqrt(jnp.mean(spread**2))
+    # Against the mean of the others: a baseline that a task's own draws do not touch leaves the gradient unbiased.
+    others = (jnp.sum(means) - means) / max(schedule.tasks - 1, 1)
+    last = trials.last._replace(gains=trials.last.gains * spread[:, None] / unit)
+    return trials._replace(last=last, surplus=(means - others) / unit)
+
+
+def adapted(learner: AbstractPolicyAdapter, inner: Lesson) -> tuple[AbstractActor, AbstractActor]:
+    """The actor after an inner step on each of the stacked lessons, and the stacked actors before each: differentiable."""
+    return jax.lax.scan(lambda actor, one: (learner.improve(actor, one), actor), learner.player.actor, inner)
+
+
+def meta_train(
+    tasks: AbstractTaskDistribution,
+    loss: Loss,
+    optimizer: optax.GradientTransformation,
+    *,
+    learner: Callable[[PRNGKeyArray], AbstractPolicyAdapter],
+    schedule: Schedule,
+) -> Program:
+    """Practise in new tasks, then take a few gradient steps on `loss(learner, trial, key)` of what was lived there; begin again."""
+    ticks = horizon(tasks)
+
+    def init(key: PRNGKeyArray) -> Training:
+        new = learner(key)
+        return Training(new, optimizer.init(eqx.filter(new, eqx.is_inexact_array)))
+
+    def update(state: Training, key: PRNGKeyArray) -> tuple[Training, Metrics]:
+        task_key, live_key = jr.split(key)
+        drawn = sample_tasks(tasks, task_key, "train", schedule.tasks)
+        trials = practise_in_all(state.learner, drawn, live_key, schedule, ticks)
+        state, metrics = learn(state, trials, loss, optimizer, schedule.epochs)
+        return state, metrics | scores(trials)
+
+    return Program(init, update, lambda state: state.learner)
+
+
+def learn(
+    state: Training, trials: Trial, loss: Loss, optimizer: optax.GradientTransformation, epochs: int
+) -> tuple[Training, Metrics]:
+    """`epochs` gradient steps on one batch of trials; metrics are the last one's."""
+    arrays, rest = eqx.partition(state, eqx.is_array)
+
+    def step(arrays: Any, _: None) -> tuple[Any, Metrics]:
+        now: Training = eqx.combine(arrays, rest)
+        # Nothing is drawn any more: the key is not used.
+        gradient, metrics = mean_over_tasks(loss, now.learner, trials, jr.key(0))
+        after = Training(*apply_gradient(optimizer, gradient, now.optimizer, now.learner))
+        return eqx.filter(after, eqx.is_array), metrics
+
+    arrays, metrics = jax.lax.scan(step, arrays, None, length=epochs)
+    return eqx.combine(arrays, rest), jax.tree.map(lambda m: m[-1], metrics)
+
+
+def scores(trials: Trial) -> Metrics:
+    """Rewards per tick before the first inner step and after the last."""
+    after = jnp.mean(trials.last.episodes.rewards)
+    first = trials.inner.episodes.rewards[:, :1]
+    return {"score before": jnp.mean(first) if first.size else after, "score": after}
