@@ -109,7 +109,8 @@ class Pushed(AbstractLearner):
 def mean_return(metrics: Metrics, ticks: int, last: float = 1.0) -> float:
     """The mean return of an episode over the `last` share of training, from the metrics of windows of so many ticks.
 
-    Over all of it, it favours fast learning, as in Schulman et al. 2017, "Proximal Policy Optimization Algorithms", section 6.4.
+    Episodes that began before or end after count in part, so it may be a little above or below what an episode can bring. Over all of
+    training it favours fast learning, as in Schulman et al. 2017, "Proximal Policy Optimization Algorithms", section 6.4.
     """
     scores, episodes = (np.asarray(metrics[name])[-max(round(last * len(metrics[name])), 1) :] for name in ("score", "episodes"))
     return float(ticks * scores.sum() / max(episodes.sum(), 1.0))

@@ -34,6 +34,9 @@ _LEVELS = {"open": (), "upper entrance": ((2, 1),), "lower entrance": ((4, 1),),
 _MIDDLE_ROWS, _MIDDLE_COLUMN = np.array([1, 5]), 4
 _CHANCES = (0.0, 0.1, 0.2)  # of a random action
 _PUSHED = 0.2
+# All that is lived is kept. With a store of 10,000 ticks, tried with other seeds, the soft agent came to visit one corridor a little
+# more, forgot what it no longer saw of the other, and ended in one.
+_CAPACITY = 100_000
 _TEMPERATURE = 0.3  # ours: random actions are then worth 0.42 a tick, less than a tick costs
 
 
@@ -96,8 +99,8 @@ def measure(scale: Scale, seed: int) -> Measurements:
     """Soft Q-learning and DQN, with the same experience and steps, in the open level; tested there and in changed ones."""
     steps, key, world = {"smoke": 50, "laptop": 5_000, "full": 20_000}[scale], jr.key(seed), corridors()
     learn = lambda method, config: train(method.program, config, OneTask(world), key, steps=steps, judge=judge)[1]
-    config = soft_q.Config(temperature=_TEMPERATURE)
-    soft, greedy = learn(soft_q, config), learn(dqn, dqn.Config())
+    config = soft_q.Config(temperature=_TEMPERATURE, capacity=_CAPACITY)
+    soft, greedy = learn(soft_q, config), learn(dqn, dqn.Config(capacity=_CAPACITY))
     exact = eqx.filter_jit(functools.partial(soft_q.soft_value_iteration, discount=config.discount, temperature=_TEMPERATURE))
     errors = np.abs(np.asarray(soft["values"]) - np.asarray(exact(*eqx.filter_jit(tables)(world))))
     errors = errors[np.asarray(world.kinds).ravel() == Kind.FLOOR]
@@ -117,8 +120,8 @@ CLAIMS = (
         source="Haarnoja et al. 2017, sections 5.1 and 5.3",
         reported="figures: both modes of a multi-goal task are kept, and a maze learned with several ways is relearned faster",
         not_answered=(
-            "continuous actions (SAC), and freedom against what nobody could foresee: where the block lies deep in a corridor, or "
-            "pushes are random, soft and greedy agents are measured but nothing is claimed."
+            "continuous actions (SAC); stores that forget, with which the soft agent lost a corridor; and freedom against what nobody "
+            "could foresee: with a block deep in a corridor, or random pushes, agents are measured but nothing is claimed."
         ),
         measure=measure,
         expected=(
