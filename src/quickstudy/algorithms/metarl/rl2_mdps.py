@@ -64,8 +64,8 @@ CLAIMS = (
     Claim(
         id="rl2-mdp",
         statement=(
-            "In new decision processes of 10 states and 5 actions RL^2, with its memory split by state and action, earns more in lives "
-            "of 10, 25 and 50 episodes than posterior sampling and than planning in the expected process; 75 and 100 are measured too."
+            "In new decision processes of 10 states and 5 actions RL^2, with its memory split by state and action, earns more in lives"
+            " of 10, 25 and 50 episodes than posterior sampling, and more than planning in the expected process."
         ),
         source="Duan et al. 2016, table 2",
         reported="above PSRL up to 50 episodes (by a tenth at 10) and level with it or below at 75 and 100",
