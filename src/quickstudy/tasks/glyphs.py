@@ -54,7 +54,7 @@ class Glyphs(AbstractTaskDistribution):
     Raises `ValueError` if a split has fewer than `way` classes.
 
     >>> import jax
-    >>> Glyphs(way=3, shot=2).sample(jax.random.key(0), "test").support_x.shape
+    >>> jax.eval_shape(lambda key: Glyphs(way=3, shot=2).sample(key, "test"), jax.random.key(0)).support_x.shape
     (6, 28, 28)
     """
 
