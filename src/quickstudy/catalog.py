@@ -29,6 +29,7 @@ METHODS = {
     "promp": "quickstudy.algorithms.metarl.promp",
     "emaml": "quickstudy.algorithms.metarl.emaml",
     "erl2": "quickstudy.algorithms.metarl.erl2",
+    "maesn": "quickstudy.algorithms.metarl.maesn",
     "lstm-optimizer": "quickstudy.algorithms.optimizers.lstm_optimizer",
     "mlp-optimizer": "quickstudy.algorithms.optimizers.mlp_optimizer",
 }

@@ -19,7 +19,6 @@ from quickstudy.algorithms.metarl.policy_adaptation import (
     lesson,
     linear_baseline,
     surrogate,
-    with_actor,
 )
 from quickstudy.core import End, lifetime
 from quickstudy.nn.policies import Categorical
@@ -100,7 +99,8 @@ judge = eqx.filter_jit(lesson)
 def lived(rewards, ends, seen=None):
     n = len(rewards)
     seen = jnp.zeros((n, 1)) if seen is None else seen
-    return Episodes(seen, jnp.zeros(n, jnp.int32), jnp.array(rewards), jnp.array(ends, jnp.int32), Categorical(jnp.zeros((n, 2))))
+    none, plans, policies = jnp.zeros(n), tiny_mdp.no_plans(n), Categorical(jnp.zeros((n, 2)))
+    return Episodes(seen, plans, jnp.zeros(n, jnp.int32), jnp.array(rewards), jnp.array(ends, jnp.int32), policies, none)
 
 
 def test_gains_are_returns_within_episodes_of_which_time_and_place_explain_nothing():
@@ -182,18 +182,6 @@ def test_without_any_reward_nothing_changes_at_all():
 def test_tasks_with_nothing_to_see_are_refused():
     with pytest.raises(ValueError, match="no observation"):
         actor(BernoulliBandit(), "observation", 4, 1.0, key=KEY)
-
-
-def test_a_player_keeps_its_noise_for_an_episode_or_a_tick():
-    task = TASKS.sample(KEY, "train")
-    record = lambda tick: tick.fast
-    for redraw, distinct in (("episode", 2), ("tick", 10)):
-        net = actor(TASKS, "observation", 4, 1.0, key=KEY)
-        wide = eqx.tree_at(lambda a: a.network.weights[0], net, jnp.zeros((5, 4)))
-        player = with_actor(Player(net, TASKS.actions, ("observation",), noise=3, redraw=redraw), wide)
-        noise = eqx.filter_jit(lifetime)(player, task, KEY, steps=10, record=record)[1]
-        assert noise.shape == (10, 3)
-        assert len({tuple(row) for row in np.asarray(noise).tolist()}) == distinct, redraw
 
 
 def test_the_lesson_of_a_trial_has_the_shapes_it_says():

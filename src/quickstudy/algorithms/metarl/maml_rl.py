@@ -20,11 +20,10 @@ Builds on: MAML, the policy gradient. Led to: ProMP (less variance), E-MAML (cre
 import dataclasses
 
 import equinox as eqx
-import optax
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from quickstudy.algorithms.fewshot.adaptation import step_against
-from quickstudy.algorithms.metarl.meta_training import Schedule, Trial, adapted, meta_train
+from quickstudy.algorithms.metarl.meta_training import Schedule, Trial, adapted, clipped_adam, meta_train
 from quickstudy.algorithms.metarl.policy_adaptation import (
     READS,
     AbstractActor,
@@ -96,7 +95,7 @@ def program(config: Config, tasks: AbstractTaskDistribution) -> Program:
     return meta_train(
         tasks,
         lambda learner, trial, key: (loss(learner, trial, config.clip), {}),
-        optax.adam(config.outer_learning_rate),
+        clipped_adam(config.outer_learning_rate),
         learner=lambda key: learner(config, tasks, key),
         schedule=schedule(config),
     )

@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 import jax.random as jr
 import optax
-from jaxtyping import Array, Float, PRNGKeyArray
+from jaxtyping import Array, Float, Int, PRNGKeyArray, PyTree
 
 from quickstudy.algorithms.metarl.policy_adaptation import (
     AbstractActor,
@@ -63,6 +63,11 @@ class Training(NamedTuple):
     optimizer: optax.OptState
 
 
+def clipped_adam(learning_rate: float) -> optax.GradientTransformation:
+    """Adam on gradients no longer than 0.5: at the ends of the batch's epochs single ratios can be large."""
+    return optax.chain(optax.clip_by_global_norm(0.5), optax.adam(learning_rate))
+
+
 def collect(player: Player, task: AbstractTask, key: PRNGKeyArray, episodes: int, horizon: int) -> Episodes:
     """A batch lived side by side: `episodes` lives of `horizon` ticks in one task, put one after another."""
 
@@ -87,12 +92,15 @@ def practise(learner: AbstractPolicyAdapter, task: AbstractTask, key: PRNGKeyArr
 
 
 def practise_in_all(
-    learner: AbstractPolicyAdapter, tasks: AbstractTask, key: PRNGKeyArray, schedule: Schedule, horizon: int, axis: int | None = None
+    learner: Callable[[Int[Array, ""]], AbstractPolicyAdapter],
+    tasks: AbstractTask,
+    key: PRNGKeyArray,
+    schedule: Schedule,
+    horizon: int,
 ) -> Trial:
-    """Practise in stacked tasks, with one learner for all (`axis` None) or one for each (`axis` 0)."""
-    live = lambda learner, task, k: practise(learner, task, k, schedule, horizon)
-    axes = (eqx.if_array(0) if axis == 0 else None, eqx.if_array(0), 0)
-    trials = eqx.filter_vmap(live, in_axes=axes)(learner, tasks, jr.split(key, schedule.tasks))
+    """Practise in stacked tasks; `learner(i)` is who lives in the i-th of them."""
+    live = lambda i, task, k: practise(learner(i), task, k, schedule, horizon)
+    trials = jax.vmap(live)(jnp.arange(schedule.tasks), tasks, jr.split(key, schedule.tasks))
     means, spread = trials.surplus, trials.last.spread
     unit = jnp.sqrt(jnp.mean(spread**2))
     # Against the mean of the others: a baseline that a task's own draws do not touch leaves the gradient unbiased.
@@ -124,7 +132,7 @@ def meta_train(
     def update(state: Training, key: PRNGKeyArray) -> tuple[Training, Metrics]:
         task_key, live_key = jr.split(key)
         drawn = sample_tasks(tasks, task_key, "train", schedule.tasks)
-        trials = practise_in_all(state.learner, drawn, live_key, schedule, ticks)
+        trials = practise_in_all(lambda i: state.learner, drawn, live_key, schedule, ticks)
         state, metrics = learn(state, trials, loss, optimizer, schedule.epochs)
         return state, metrics | scores(trials)
 
@@ -132,9 +140,9 @@ def meta_train(
 
 
 def learn(
-    state: Training, trials: Trial, loss: Loss, optimizer: optax.GradientTransformation, epochs: int
+    state: Training, trials: PyTree, loss: Loss, optimizer: optax.GradientTransformation, epochs: int
 ) -> tuple[Training, Metrics]:
-    """`epochs` gradient steps on one batch of trials; metrics are the last one's."""
+    """`epochs` gradient steps on one batch of trials, or of trials and what belongs to them; metrics are the last one's."""
     arrays, rest = eqx.partition(state, eqx.is_array)
 
     def step(arrays: Any, _: None) -> tuple[Any, Metrics]:

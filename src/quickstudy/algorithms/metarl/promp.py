@@ -19,12 +19,11 @@ import dataclasses
 
 import jax
 import jax.numpy as jnp
-import optax
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from quickstudy.algorithms.metarl import maml_rl
 from quickstudy.algorithms.metarl.maml_rl import MAMLRL
-from quickstudy.algorithms.metarl.meta_training import Trial, adapted, meta_train
+from quickstudy.algorithms.metarl.meta_training import Trial, adapted, clipped_adam, meta_train
 from quickstudy.algorithms.metarl.policy_adaptation import Sees, clipped_surrogate
 from quickstudy.core import AbstractTaskDistribution
 from quickstudy.outer import Metrics, Preset, Program
@@ -66,8 +65,9 @@ def common(config: Config) -> maml_rl.Config:
 def loss(learner: MAMLRL, trial: Trial, clip: float, divergence: float) -> tuple[Float[Array, ""], Metrics]:
     """How badly the adapted policy does in one task, and how far the policies before each inner step are from those that acted."""
     after, before = adapted(learner, trial.inner)
-    policies = jax.vmap(lambda actor, seen: jax.vmap(actor)(seen))(before, trial.inner.episodes.seen)
-    moved = jnp.mean(trial.inner.episodes.policies.divergence(policies))
+    lived = trial.inner.episodes
+    policies = jax.vmap(lambda actor, seen, plans: jax.vmap(actor)(seen, plans))(before, lived.seen, lived.plans.numbers)
+    moved = jnp.mean(lived.policies.divergence(policies))
     return divergence * moved - clipped_surrogate(after, trial.last, clip), {"divergence": moved}
 
 
@@ -76,7 +76,7 @@ def program(config: Config, tasks: AbstractTaskDistribution) -> Program:
     return meta_train(
         tasks,
         lambda learner, trial, key: loss(learner, trial, config.clip, config.divergence),
-        optax.adam(config.outer_learning_rate),
+        clipped_adam(config.outer_learning_rate),
         learner=lambda key: learner(config, tasks, key),
         schedule=maml_rl.schedule(common(config)),
     )
