@@ -83,7 +83,7 @@ def test_an_interval_of_curves_is_one_of_every_point():
 
 def published():
     modules = [importlib.import_module(name) for name in sorted({*catalog.METHODS.values(), *catalog.CLAIMS.values()})]
-    return [claim for module in modules for claim in module.CLAIMS]
+    return [claim for module in modules for claim in getattr(module, "CLAIMS", ())]
 
 
 @pytest.mark.parametrize("claim", published(), ids=lambda claim: claim.id)

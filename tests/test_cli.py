@@ -19,7 +19,7 @@ from quickstudy.cli.show_progress import show_progress
 @pytest.fixture(autouse=True)
 def no_compile_cache(monkeypatch):
     """The tests leave the user's compile cache alone."""
-    for module in ("training", "claiming", "others", "doctor"):
+    for module in ("training", "watching", "claiming", "others", "doctor"):
         monkeypatch.setattr(f"quickstudy.cli.{module}.use_compile_cache", lambda: None)
 
 
@@ -215,4 +215,56 @@ def test_a_folder_of_omniglot_can_be_given_as_a_flag(tmp_path, monkeypatch, caps
     code = main(["train", "protonet", "--preset", "omniglot", "--omniglot", str(tmp_path / "nothing"), "--out", str(tmp_path / "run")])
     assert code == 2
     assert str(tmp_path / "nothing") in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()
+
+
+def test_watch_plays_a_life_and_writes_it(tmp_path, capsys):
+    folder = tmp_path / "run"
+    assert main(["train", "rl2", "--preset", "smoke", "--out", str(folder)]) == 0
+    assert main(["watch", str(folder), "--ticks", "3", "--per-second", "100"]) == 0
+    printed = capsys.readouterr().out
+    assert printed.count("tick ") == 3
+    assert "in 3 ticks, 3 episodes, a task of the test split" in printed
+    assert (folder / "life.gif").read_bytes().startswith(b"GIF8")
+    assert main(["report", str(folder), "--out", str(tmp_path / "page")]) == 0
+    page = (tmp_path / "page" / "index.html").read_text()
+    assert "The first episode: reward" in page
+    assert "The last episode: reward" in page
+
+
+def test_any_method_trains_in_named_tasks_and_the_run_remembers_them(tmp_path, capsys):
+    folder = tmp_path / "run"
+    named = [
+        "--tasks",
+        "cartpole",
+        "--vary",
+        "half_length,force",
+        "--lives",
+        "2",
+        "--ticks",
+        "8",
+        "--width",
+        "4",
+        "--minibatches",
+        "1",
+    ]
+    assert main(["train", "rl2", "--steps", "1", *named, "--out", str(folder)]) == 0
+    assert main(["watch", str(folder), "--ticks", "2", "--per-second", "100"]) == 0
+    assert "#####" in capsys.readouterr().out, "the cart"
+    assert json.loads((folder / "config.json").read_text())["vary"] == ["half_length", "force"]
+
+
+@pytest.mark.parametrize(
+    ("flags", "words"),
+    [
+        (("--tasks", "cartpool"), "did you mean 'cartpole'"),
+        (("--tasks", "cartpole", "--vary", "length"), "vary must be names among gravity"),
+        (("--tasks", "dark-room", "--vary", "size"), "vary must be left out for dark-room"),
+        (("--vary", "length"), "--vary needs --tasks"),
+        (("--tasks", "gymnasium:CartPool-v1"), "CartPool-v1"),
+        (("--tasks", "sinusoid"), "tasks must be of the control kind"),
+    ],
+)
+def test_tasks_that_cannot_be_had_are_refused_in_one_sentence(flags, words, tmp_path, capsys):
+    assert words in refused(capsys, "train", "rl2", *flags, "--out", tmp_path / "run")
     assert not (tmp_path / "run").exists()

@@ -10,6 +10,8 @@ from PIL import Image, ImageDraw
 
 from quickstudy import demo
 from quickstudy.algorithms.fewshot import protonet
+from quickstudy.algorithms.metarl import rl2
+from quickstudy.demo import characters
 from quickstudy.outer import Preset
 from quickstudy.tasks import EpisodeTask, Glyphs
 
@@ -19,13 +21,16 @@ def tiny(monkeypatch):
     """The whole demonstration, but hardly any training and few episodes."""
     preset = Preset(protonet.Config("mlp", 8), lambda: Glyphs(way=3, shot=1, query=1), 3, 1, "")
     monkeypatch.setitem(protonet.PRESETS, "glyphs", preset)
-    monkeypatch.setattr(demo, "EPISODES", 4)
+    monkeypatch.setattr(characters, "EPISODES", 4)
+    small = rl2.PRESETS["demo"]._replace(config=rl2.Config(tied=True, width=4, lives=4, ticks=8, minibatches=2), steps=7, ticks=8)
+    monkeypatch.setitem(rl2.PRESETS, "demo", small)
+    monkeypatch.setattr(bandits, "BANDITS", 50)
 
 
 @pytest.fixture
 def untrained(monkeypatch):
     """Fails as soon as training begins."""
-    monkeypatch.setattr(demo, "meta_train", lambda say: pytest.fail("it trained before it had looked at the material"))
+    monkeypatch.setattr(characters, "meta_train", lambda say: pytest.fail("it trained before it had looked at the material"))
 
 
 def draw_pictures(folder, name, count):
@@ -104,15 +109,15 @@ def require_self_contained(page):
     assert not re.search(
         r"""(?:src|href|data)\s*=\s*["']?\s*(?:https?:)?//|url\(\s*["']?(?:https?:)?//|@import|<link|<script[^>]+src""", page
     )
-    assert all(name in page for name in (demo.LEARNED, demo.NEIGHBOUR, demo.LOGISTIC))
+    assert all(name in page for name in (characters.LEARNED, characters.NEIGHBOUR, characters.LOGISTIC))
 
 
 def test_the_digits_give_a_table_and_a_page(tmp_path, tiny):
     said = []
     assert demo.main(out=str(tmp_path), say=said.append) == 0
     rows = shown("\n".join(said))
-    names = (demo.LEARNED, demo.NEIGHBOUR, demo.LOGISTIC)
-    assert [(name, shot) for name, shot, _ in rows] == [(name, shot) for shot in demo.SHOTS for name in names]
+    names = (characters.LEARNED, characters.NEIGHBOUR, characters.LOGISTIC)
+    assert [(name, shot) for name, shot, _ in rows] == [(name, shot) for shot in characters.SHOTS for name in names]
     accuracy = {(name, shot): value for name, shot, value in rows}
     # Chance is 10 %; pixels are far above it, and better with ten examples of each digit than with one.
     for name in names[1:]:
@@ -120,7 +125,18 @@ def test_the_digits_give_a_table_and_a_page(tmp_path, tiny):
     page = (tmp_path / "index.html").read_text(encoding="utf-8")
     require_self_contained(page)
     assert [path.name for path in tmp_path.iterdir()] == ["index.html"]
-    assert f"{accuracy[demo.NEIGHBOUR, 1]:.1f} %" in page
+    assert f"{accuracy[characters.NEIGHBOUR, 1]:.1f} %" in page
+
+
+def test_the_second_stop_lists_the_agent_beside_the_strategies_best_first(tiny):
+    said = []
+    sections = bandits.show(said.append)
+    table = re.findall(r"^(\S.*?)\s+([\d.]+)   \[([\d.]+), ([\d.]+)\]$", "\n".join(said), re.M)
+    totals = [float(total) for _, total, _, _ in table]
+    assert {name for name, *_ in table} == {bandits.LEARNED, bandits.GITTINS, "UCB1", "Thompson", "epsilon-greedy", "random"}
+    assert totals == sorted(totals, reverse=True)
+    assert all(float(low) <= float(total) <= float(high) for _, total, low, high in table)
+    assert [section.heading for section in sections] == ["New bandits", "One life", "Meta-training on bandits"]
 
 
 def test_a_folder_of_pictures_gives_as_many_shots_as_it_has_and_its_name_is_shown_as_text(tmp_path, tiny):
@@ -131,7 +147,7 @@ def test_a_folder_of_pictures_gives_as_many_shots_as_it_has_and_its_name_is_show
     assert demo.main(str(folder), str(tmp_path / "out"), say=said.append) == 0
     rows = shown("\n".join(said))
     assert {shot for _, shot, _ in rows} == {1, 2}
-    assert {name: value for name, shot, value in rows if shot == 2}[demo.LOGISTIC] > 60
+    assert {name: value for name, shot, value in rows if shot == 2}[characters.LOGISTIC] > 60
     page = (tmp_path / "out" / "index.html").read_text(encoding="utf-8")
     require_self_contained(page)
     assert "a &amp; &lt;b&gt;" in page
@@ -146,5 +162,5 @@ def test_neighbour_and_regression_answer_what_is_plain():
     labels = np.array([[0, 1, 2]], np.int32)
     x, y = jnp.asarray(pictures), jnp.asarray(labels)
     episode = jax.tree.map(np.asarray, EpisodeTask(x, y, x, y, {}, outputs=3))
-    np.testing.assert_array_equal(demo.answer_by_neighbour(episode), labels)
-    np.testing.assert_array_equal(demo.answer_by_regression(episode), labels)
+    np.testing.assert_array_equal(characters.answer_by_neighbour(episode), labels)
+    np.testing.assert_array_equal(characters.answer_by_regression(episode), labels)

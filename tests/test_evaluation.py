@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from quickstudy.core import AbstractLearner, AbstractTask, AbstractTaskDistribution, End, Turn
-from quickstudy.evaluation import evaluate, summarise
+from quickstudy.evaluation import AbstractOracle, evaluate, summarise
 
 KEY = jr.key(0)
 
@@ -61,6 +61,32 @@ def test_the_first_tick_is_before_adaptation_and_the_scores_are_of_the_last():
     np.testing.assert_array_equal(found.curve.mean[1:], np.zeros(2))
     # On the same tasks, who never listens scores all along what everybody scores at first.
     np.testing.assert_array_equal(found.references["deaf"].mean, np.full(3, found.curve.mean[0]))
+
+
+class Told(AbstractOracle):
+    """Knows the height of its task."""
+
+    def informed(self, task):
+        return Knowing(task.height)
+
+
+class Knowing(AbstractLearner):
+    """Answers with a height that it was born with."""
+
+    height: jax.Array
+
+    def begin(self, view, key):
+        return None
+
+    def respond(self, fast, view, key):
+        return self.height
+
+    def observe(self, fast, view, response, feedback, key):
+        return None
+
+
+def test_an_oracle_is_told_each_task_and_needs_no_tick_to_learn_it():
+    np.testing.assert_array_equal(report(DEAF, references={"told": Told()}).references["told"].mean, np.zeros(3))
 
 
 @pytest.mark.parametrize(("split", "low"), [("train", 1), ("valid", 2), ("test", 3), ("out-of-range", 4)])

@@ -3,13 +3,14 @@
 import ast
 import difflib
 import importlib
+import inspect
 import io
 import re
 import tokenize
 from collections.abc import Iterable
 from pathlib import Path
 from types import ModuleType
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 METHODS = {
     "finetune": "quickstudy.algorithms.fewshot.finetune",
@@ -23,13 +24,25 @@ METHODS = {
     "matching-nets": "quickstudy.algorithms.fewshot.matching_nets",
     "cnp": "quickstudy.algorithms.fewshot.cnp",
     "incontext-gru": "quickstudy.algorithms.incontext.incontext_gru",
+    "a2c": "quickstudy.algorithms.rl.a2c",
+    "trpo": "quickstudy.algorithms.rl.trpo",
     "ppo": "quickstudy.algorithms.rl.ppo",
+    "dqn": "quickstudy.algorithms.rl.dqn",
+    "soft-q": "quickstudy.algorithms.rl.soft_q",
+    "sac": "quickstudy.algorithms.rl.sac",
+    "diayn": "quickstudy.algorithms.rl.diayn",
     "rl2": "quickstudy.algorithms.metarl.rl2",
+    "l2rl": "quickstudy.algorithms.metarl.l2rl",
+    "snail": "quickstudy.algorithms.metarl.snail",
+    "trmrl": "quickstudy.algorithms.metarl.trmrl",
     "maml-rl": "quickstudy.algorithms.metarl.maml_rl",
     "promp": "quickstudy.algorithms.metarl.promp",
     "emaml": "quickstudy.algorithms.metarl.emaml",
     "erl2": "quickstudy.algorithms.metarl.erl2",
     "maesn": "quickstudy.algorithms.metarl.maesn",
+    "pearl": "quickstudy.algorithms.metarl.pearl",
+    "task-inference": "quickstudy.algorithms.metarl.task_inference",
+    "unsup-meta-rl": "quickstudy.algorithms.metarl.unsup_meta_rl",
     "lstm-optimizer": "quickstudy.algorithms.optimizers.lstm_optimizer",
     "mlp-optimizer": "quickstudy.algorithms.optimizers.mlp_optimizer",
 }
@@ -46,6 +59,7 @@ TASKS = {
     "gaussian-bandit": "quickstudy.tasks.bandits:GaussianBandit",
     "correlated-bandit": "quickstudy.tasks.bandits:CorrelatedBandit",
     "restless-bandit": "quickstudy.tasks.bandits:RestlessBandit",
+    "unknown-arm": "quickstudy.tasks.unknown_arm:UnknownArm",
     "cartpole": "quickstudy.tasks.cartpole:CartPole",
     "pendulum": "quickstudy.tasks.pendulum:Pendulum",
     "acrobot": "quickstudy.tasks.acrobot:Acrobot",
@@ -53,6 +67,15 @@ TASKS = {
     "point-goals": "quickstudy.tasks.point_navigation:PointGoals",
     "half-circle": "quickstudy.tasks.point_navigation:HalfCircle",
     "pushing": "quickstudy.tasks.pushing:Pushing",
+    "hidden-goal": "quickstudy.tasks.dark_rooms:HiddenGoal",
+    "dark-room": "quickstudy.tasks.dark_rooms:DarkRoom",
+    "maze": "quickstudy.tasks.mazes:Maze",
+    "multi-room": "quickstudy.tasks.mazes:MultiRoom",
+    "random-mdps": "quickstudy.tasks.random_mdps:RandomMDPs",
+    "krazy-world": "quickstudy.tasks.krazy_world:KrazyWorld",
+    "two-step": "quickstudy.tasks.two_step:TwoStep",
+    "harlow": "quickstudy.tasks.harlow:Harlow",
+    "blind-cliff": "quickstudy.tasks.blind_cliff:BlindCliff",
     "quadratics": "quickstudy.tasks.quadratics:Quadratics",
     "small-nets": "quickstudy.tasks.small_nets:SmallNets",
 }
@@ -70,6 +93,10 @@ CLAIMS = {
     "partial-adaptation": "quickstudy.algorithms.fewshot.anil",
     "cnp-regression": "quickstudy.algorithms.fewshot.cnp",
     "incontext-gru": "quickstudy.algorithms.incontext.incontext_gru",
+    "trpo-ppo": "quickstudy.algorithms.rl.policy_steps",
+    "code-level-opts": "quickstudy.algorithms.rl.policy_steps",
+    "soft-q-sac": "quickstudy.algorithms.rl.two_corridors",
+    "dqn-per": "quickstudy.algorithms.rl.prioritised_replay",
     "lstm-optimizer": "quickstudy.algorithms.optimizers.lstm_optimizer",
     "lstm-optimizer-digits": "quickstudy.algorithms.optimizers.lstm_optimizer",
 }
@@ -135,6 +162,24 @@ def require(name: str, known: Iterable[str], what: str) -> str:
 def method_module(method: str) -> ModuleType:
     """Import a method's file. Raises `ValueError` for an unknown id, with the nearest known one."""
     return importlib.import_module(METHODS[require(method, METHODS, "method")])
+
+
+def named_tasks(name: str, vary: Iterable[str] = ()) -> Any:
+    """The task distribution of the catalogue, or `gymnasium:ID`, with these parameters varied from task to task.
+
+    Raises `ValueError` for an unknown name, or where nothing of that name can vary; `ImportError` if Gymnasium is needed and missing.
+    """
+    kind, colon, rest = name.partition(":")
+    if kind == "gymnasium" and colon:
+        adapter = importlib.import_module("quickstudy.adapters.gymnasium")
+        return adapter.gymnasium_tasks(rest, vary=tuple(vary))
+    module, _, symbol = TASKS[require(name, TASKS, "task")].partition(":")
+    make = getattr(importlib.import_module(module), symbol)
+    if not vary:
+        return make()
+    if "vary" not in inspect.signature(make).parameters:
+        raise ValueError(f"vary must be left out for {name}, whose tasks have no parameters to vary")
+    return make(vary=tuple(vary))
 
 
 def source_text(module: str) -> str:

@@ -42,12 +42,13 @@ def check_task(task: AbstractTask, learner: AbstractLearner, key: PRNGKeyArray, 
     born, older = _one_tick(learner, task, key)
     _same_shapes("a later view", older.view, born.view, "the first")
     _same_shapes("a later world", older.world, born.world, "the first")
-    record = lambda tick: (tick.score, tick.end)
-    scores, ends = lifetime(learner, task, key, steps=steps, record=record)[1]
+    # Compiled anew for each life: what a task hides from its arguments shows when it is traced again.
+    go = lambda task: lifetime(learner, task, key, steps=steps, record=lambda tick: (tick.score, tick.end))[1]
+    scores, ends = eqx.filter_jit(go)(task)
     _require(scores.shape == (steps,), f"score must be a scalar at each tick, not of shape {scores.shape[1:]}")
     _require(bool(jnp.isfinite(scores).all()), f"score must be finite, not {scores}")
     _require(ends.dtype == jnp.int32 and set(np.asarray(ends).tolist()) <= set(End), f"end must be an int32 End, not {ends}")
-    _same("living in the same task twice", lifetime(learner, task, key, steps=steps)[1], scores)
+    _same("living in the same task twice", eqx.filter_jit(lambda task: go(task)[0])(task), scores)
     _same("the task after a life", eqx.filter(task, eqx.is_array), before)
 
 
@@ -72,7 +73,8 @@ def check_distribution(
     owners: dict[Hashable, Split] = {}
     for split in splits:
         _same_shapes(f"a {split} task", shapes[split], shapes[splits[0]], f"a {splits[0]} task")
-        _same(f"a {split} task drawn twice with one key", tasks.sample(key, split), tasks.sample(key, split))
+        twice = [eqx.filter_jit(lambda k, split=split: tasks.sample(k, split))(key) for _ in range(2)]
+        _same(f"a {split} task drawn twice with one key", *twice)
         drawn = eqx.filter_jit(sample_tasks)(tasks, key, split, n)
         names = [name for i in range(n) for name in identity(jax.tree.map(lambda leaf, i=i: leaf[i], drawn))]
         _require(len(set(names)) > 1, f"every {split} task is the same")
@@ -90,8 +92,7 @@ def check_learner(learner: AbstractLearner, tasks: AbstractTaskDistribution, key
     _same_shapes("the fast state after a tick", older.fast, born.fast, "at birth")
     go = lambda task, k: lifetime(learner, task, k, steps=steps)[1]
     compiled = eqx.filter_jit(go)(one, keys[0])
-    _close("a scanned life and one ticked by hand", compiled, _life_by_hand(learner, one, keys[0], steps))
-    _close("a compiled life and an eager one", compiled, go(one, keys[0]))
+    _close("a compiled life and an eager one, ticked by hand", compiled, _life_by_hand(learner, one, keys[0], steps))
     _close("the first of two batched lives and a single one", eqx.filter_jit(eqx.filter_vmap(go))(batch, keys)[0], compiled)
 
 
@@ -131,7 +132,9 @@ def check_program(program: Program, *, seed: int = 0, steps: int = 4) -> None:
     *_, unbroken = run(program, steps=steps, seed=seed, chunk=half)
     first = next(iter(run(program, steps=half, seed=seed, chunk=half)))
     kept = jax.tree.map(lambda leaf: jnp.asarray(np.asarray(leaf)) if eqx.is_array(leaf) else leaf, first.state)
-    *_, resumed = run(program, steps=steps, seed=seed, chunk=half, start=half, state=kept)
+    # Compiled anew: what an update hides from its arguments shows when it is traced again.
+    again = program._replace(update=lambda state, key: program.update(state, key))
+    *_, resumed = run(again, steps=steps, seed=seed, chunk=half, start=half, state=kept)
     _same(
         "a resumed run's state and the unbroken one's",
         eqx.filter(resumed.state, eqx.is_array),

@@ -26,7 +26,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import jax.random as jr
-from jaxtyping import Array, Float, Int, PRNGKeyArray, PyTree, Shaped
+from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray, PyTree, Shaped
 
 # Trees of arrays whose shapes belong to the kind of task; the names say what each is for.
 World: TypeAlias = Any
@@ -35,6 +35,10 @@ Response: TypeAlias = Any
 Feedback: TypeAlias = Any
 Fast: TypeAlias = Any
 Records: TypeAlias = Any
+
+# Settings that a sweep may turn into arrays.
+Number: TypeAlias = float | Float[Array, ""]
+Switch: TypeAlias = bool | Bool[Array, ""]
 
 Split = Literal["train", "valid", "test", "out-of-range"]
 SPLITS: tuple[Split, ...] = ("train", "valid", "test", "out-of-range")

@@ -1,5 +1,6 @@
 """One evaluator for every kind of learner: the adaptation curve on held-out tasks, with its interval and reference lines."""
 
+import abc
 import dataclasses
 import time
 from collections.abc import Mapping
@@ -10,16 +11,32 @@ import jax.random as jr
 import numpy as np
 from jaxtyping import Float, Key, PRNGKeyArray
 
-from quickstudy.core import SPLITS, AbstractLearner, AbstractTaskDistribution, Split, lifetime
+from quickstudy.core import SPLITS, AbstractLearner, AbstractTask, AbstractTaskDistribution, Split, lifetime
+from quickstudy.failures import plain_failures
+
+
+class AbstractOracle(eqx.Module):
+    """A reference that is told what others must find out: it becomes a learner only when it is given its task."""
+
+    @abc.abstractmethod
+    def informed(self, task: AbstractTask) -> AbstractLearner:
+        """The learner that knows this one task."""
+
+
+Reference = AbstractLearner | AbstractOracle
 
 
 @dataclasses.dataclass(frozen=True)
 class Curve:
-    """Mean score per tick over tasks with its 95 % bootstrap interval over tasks, each of shape `(ticks,)`."""
+    """Mean score per tick over tasks with its 95 % bootstrap interval over tasks, each of shape `(ticks,)`.
+
+    `total` is the mean of a whole life's summed score, with its interval: (mean, low, high).
+    """
 
     mean: Float[np.ndarray, " ticks"]
     low: Float[np.ndarray, " ticks"]
     high: Float[np.ndarray, " ticks"]
+    total: tuple[float, float, float]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -73,14 +90,14 @@ def evaluate(
     n_tasks: int,
     steps: int,
     key: PRNGKeyArray,
-    references: Mapping[str, AbstractLearner] | None = None,
+    references: Mapping[str, Reference] | None = None,
     batch_size: int | None = None,
 ) -> Report:
     """Let a learner live `steps` ticks in each of `n_tasks` held-out tasks and report its adaptation curve.
 
-    The reference learners live in the same tasks. Tasks run `batch_size` at a time, by default as many as hold 100,000 numbers, which
-    bounds the memory. The default split is "test": training tasks are looked at only on request. Raises `ValueError` for an unknown
-    split or a non-positive count.
+    The references, learners or oracles, live in the same tasks. Tasks run `batch_size` at a time, by default as many as hold 100,000
+    numbers, which bounds the memory. The default split is "test": training tasks are looked at only on request. Raises `ValueError`
+    for an unknown split or a non-positive count, `EnvironmentFailure` if an environment on the host fails.
 
     >>> import jax
     >>> from quickstudy.algorithms.fewshot import maml
@@ -98,8 +115,9 @@ def evaluate(
     began = time.perf_counter()
 
     run = lambda who: np.asarray(_scores(who, tasks, split, jr.split(key, n_tasks), steps, min(batch_size, n_tasks)))
-    scores = run(learner)
-    others = {name: summarise(run(other)) for name, other in (references or {}).items()}
+    with plain_failures():
+        scores = run(learner)
+        others = {name: summarise(run(other)) for name, other in (references or {}).items()}
     return Report(split, n_tasks, steps, summarise(scores), scores[:, -1], others, time.perf_counter() - began)
 
 
@@ -111,7 +129,7 @@ def _fitting_batch(tasks: AbstractTaskDistribution, split: Split) -> int:
 # At module level, so that learners and tasks of one shape are compiled once for the whole process.
 @eqx.filter_jit
 def _scores(
-    learner: AbstractLearner,
+    who: Reference,
     tasks: AbstractTaskDistribution,
     split: Split,
     keys: Key[jax.Array, " n_tasks"],
@@ -120,11 +138,15 @@ def _scores(
 ) -> Float[jax.Array, "n_tasks ticks"]:
     def one(task_key: PRNGKeyArray) -> Float[jax.Array, " ticks"]:
         draw_key, life_key = jr.split(task_key)
-        return lifetime(learner, tasks.sample(draw_key, split), life_key, steps=steps)[1]
+        task = tasks.sample(draw_key, split)
+        learner = who.informed(task) if isinstance(who, AbstractOracle) else who
+        return lifetime(learner, task, life_key, steps=steps)[1]
 
     return jax.lax.map(one, keys, batch_size=batch_size)
 
 
 def summarise(scores: Float[np.ndarray, "n_tasks ticks"]) -> Curve:
     """The mean curve of per-task curves, with its interval over tasks."""
-    return Curve(scores.mean(axis=0), *bootstrap_interval(scores))
+    totals = scores.sum(axis=1)
+    low, high = bootstrap_interval(totals)
+    return Curve(scores.mean(axis=0), *bootstrap_interval(scores), (float(totals.mean()), float(low), float(high)))

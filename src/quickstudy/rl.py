@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
-from quickstudy.core import End
+from quickstudy.core import End, Number
 
 
 def bootstrap(values_after: Float[Array, "ticks ..."], ends: Int[Array, "ticks ..."]) -> tuple[Array, Array]:
@@ -23,7 +23,7 @@ def bootstrap(values_after: Float[Array, "ticks ..."], ends: Int[Array, "ticks .
 
 
 def returns(
-    rewards: Float[Array, "ticks ..."], goes_on: Float[Array, "ticks ..."], last: Float[Array, "..."], *, discount: float
+    rewards: Float[Array, "ticks ..."], goes_on: Float[Array, "ticks ..."], last: Float[Array, "..."], *, discount: Number
 ) -> Float[Array, "ticks ..."]:
     """Discounted sums of what follows each tick, `last` being the worth of the future after the last one.
 
@@ -45,8 +45,8 @@ def advantages(
     values_after: Float[Array, "ticks ..."],
     goes_on: Float[Array, "ticks ..."],
     *,
-    discount: float,
-    decay: float,
+    discount: Number,
+    decay: Number,
 ) -> Float[Array, "ticks ..."]:
     """Generalised advantage estimates: errors of one-tick predictions, summed with weights (discount decay)^k within an episode.
 
@@ -68,9 +68,9 @@ def v_trace(
     goes_on: Float[Array, "ticks ..."],
     log_ratios: Float[Array, "ticks ..."],
     *,
-    discount: float,
-    decay: float = 1.0,
-    most: float = 1.0,
+    discount: Number,
+    decay: Number = 1.0,
+    most: Number = 1.0,
 ) -> tuple[Float[Array, "ticks ..."], Float[Array, "ticks ..."]]:
     """Value targets and policy-gradient advantages from actions that another policy drew.
 

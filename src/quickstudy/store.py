@@ -25,6 +25,8 @@ import jax.random as jr
 import numpy as np
 
 from quickstudy import catalog, measure
+from quickstudy.acting import Agent
+from quickstudy.algorithms.references import default_references
 from quickstudy.core import AbstractLearner, AbstractTaskDistribution, Split
 from quickstudy.evaluation import Curve, evaluate
 from quickstudy.outer import Program, Progress, run
@@ -35,7 +37,10 @@ _FORMAT = 1
 
 
 class Settings(NamedTuple):
-    """What decides a run's result: the method and its configuration, the preset that its tasks come from, seed and steps."""
+    """What decides a run's result: the method and its configuration, the preset that its tasks come from, seed and steps.
+
+    `named` are tasks of the catalogue, or `gymnasium:ID`, instead of the preset's, with the parameters in `vary` varied.
+    """
 
     method: str
     preset: str
@@ -43,6 +48,8 @@ class Settings(NamedTuple):
     seed: int
     steps: int
     chunk: int
+    named: str = ""
+    vary: tuple[str, ...] = ()
 
 
 class Run(NamedTuple):
@@ -54,6 +61,10 @@ class Run(NamedTuple):
     method: str
     step: int
     ticks: int
+
+    def agent(self) -> Agent:
+        """The learner as an agent with `reset` and `act`; raises `TypeError` unless its tasks are of the control kind."""
+        return Agent(self.learner, self.tasks)
 
 
 def require_empty(folder: Path) -> None:
@@ -69,7 +80,7 @@ def create(folder: Path, settings: Settings, command: str) -> None:
     """
     require_empty(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    tasks = catalog.method_module(settings.method).PRESETS[settings.preset].tasks()
+    tasks = tasks_of(settings)
     facts: Facts = (
         {"format": _FORMAT} | settings._asdict() | {"config": dataclasses.asdict(settings.config), "tasks": _describe(tasks)}
     )
@@ -77,6 +88,13 @@ def create(folder: Path, settings: Settings, command: str) -> None:
     provenance = {"commit": head[0], "changed files": head[1]} if head else {}
     facts |= provenance | {"versions": measure.versions(), "machine": measure.machine(), "command": command}
     write_json(folder / CONFIG, facts | {"created": time.strftime("%Y-%m-%dT%H:%M:%S%z")})
+
+
+def tasks_of(settings: Settings) -> AbstractTaskDistribution:
+    """The tasks of a run. Raises `ValueError` or `ImportError` if those that are named cannot be had."""
+    if settings.named:
+        return catalog.named_tasks(settings.named, settings.vary)
+    return catalog.method_module(settings.method).PRESETS[settings.preset].tasks()
 
 
 def _describe(tasks: AbstractTaskDistribution) -> str:
@@ -103,7 +121,9 @@ def _settings(path: Path, facts: Facts) -> Settings:
         config = module.Config(**fields)
     except TypeError:
         raise ValueError(f"{path} has other configuration fields than this version's {facts['method']}: {sorted(fields)}") from None
-    return Settings(**{name: facts[name] for name in Settings._fields} | {"config": config})
+    # Runs of the first versions say nothing of tasks by name.
+    known = {name: facts[name] for name in Settings._fields if name in facts}
+    return Settings(**known | {"config": config, "vary": tuple(facts.get("vary", ()))})
 
 
 def extend(folder: Path, steps: int) -> None:
@@ -123,9 +143,10 @@ def steps_done(folder: Path) -> int:
 def _build(folder: Path, settings: Settings) -> tuple[Program, AbstractTaskDistribution, int]:
     module = catalog.method_module(settings.method)
     preset = module.PRESETS[settings.preset]
-    tasks = preset.tasks()
+    tasks = tasks_of(settings)
     if (now := _describe(tasks)) != (then := read_json(folder / CONFIG)["tasks"]):
-        raise ValueError(f"{folder / CONFIG}: preset {settings.preset!r} meant {then} when the run was made, and means {now} now")
+        name = settings.named or f"preset {settings.preset!r}"
+        raise ValueError(f"{folder / CONFIG}: {name} meant {then} when the run was made, and means {now} now")
     return module.program(settings.config, tasks), tasks, preset.ticks
 
 
@@ -239,24 +260,20 @@ def try_out(module: Any, config: Any, tasks: AbstractTaskDistribution) -> None:
 
 
 def evaluate_run(folder: Path, *, split: Split = "test", n_tasks: int = 1_000, ticks: int | None = None, seed: int = 0) -> Facts:
-    """Test a run's learner beside the untrained one, keep the result in the folder as `evaluation.<split>.json`, and return it.
+    """Test a run's learner beside the untrained one and the references of its tasks, and return the result.
+
+    It is kept in the folder as `evaluation.<split>.json`.
 
     Raises what `load` and `evaluate` raise.
     """
     loaded = load(folder)
     untrained = catalog.method_module(loaded.method).learner(loaded.config, loaded.tasks, jr.key(seed))
-    report = evaluate(
-        loaded.learner,
-        loaded.tasks,
-        split=split,
-        n_tasks=n_tasks,
-        steps=ticks or loaded.ticks,
-        key=jr.key(seed),
-        references={"untrained": untrained},
-    )
+    steps = ticks or loaded.ticks
+    references = {"untrained": untrained, **default_references(loaded.tasks, steps)}
+    report = evaluate(loaded.learner, loaded.tasks, split=split, n_tasks=n_tasks, steps=steps, key=jr.key(seed), references=references)
     found = {"method": loaded.method, "step": loaded.step, "split": split, "n_tasks": n_tasks, "ticks": report.ticks, "seed": seed}
-    references = {name: _plain(curve) for name, curve in report.references.items()}
-    found |= {"curve": _plain(report.curve), "references": references, "seconds": round(report.seconds, 3)}
+    curves = {name: _plain(curve) for name, curve in report.references.items()}
+    found |= {"curve": _plain(report.curve), "references": curves, "seconds": round(report.seconds, 3)}
     write_json(folder / f"evaluation.{split}.json", found)
     return found
 

@@ -11,7 +11,7 @@ import pytest
 
 from quickstudy.core import AbstractLearner, End, lifetime, sample_tasks
 from quickstudy.tasks import HalfCircle, PointGoals, Pushing
-from quickstudy.tasks.point_navigation import PointTask, at_angle
+from quickstudy.tasks.point_navigation import PointTask, ShapedPoint, at_angle
 from quickstudy.tasks.pushing import BLOCK, PUSHER, PushingTask, push_apart
 
 KEY = jr.key(0)
@@ -233,3 +233,12 @@ def test_worlds_can_be_looked_at():
 def test_bad_settings_are_refused_with_one_sentence(make, sentence):
     with pytest.raises(ValueError, match=sentence):
         make()
+
+
+def test_a_shaped_goal_is_seen_sparse_and_scored_dense():
+    task = ShapedPoint(PointTask(jnp.array([0.0, 1.0]), sparse=True, radius=0.2, arrival=0.0, horizon=20))
+    record = lambda tick: (tick.score, tick.feedback.reward, tick.feedback.observation)
+    scores, seen, places = lifetime(Towards(task.task.goal), task, KEY, steps=10, record=record)[1]
+    np.testing.assert_allclose(scores, -np.arange(9, -1, -1) / 10, atol=1e-6)
+    np.testing.assert_allclose(seen[jnp.array([0, 6, 8, 9])], [0.0, 0.0, 0.9, 1.0], atol=1e-6)
+    np.testing.assert_allclose(places[:, 1], np.arange(1, 11) / 10, atol=1e-6)

@@ -10,6 +10,7 @@ import sys
 from collections.abc import Sequence
 
 from quickstudy import catalog
+from quickstudy.failures import EnvironmentFailure
 
 # command -> (module with the function of that name, what it does)
 COMMANDS = {
@@ -18,6 +19,7 @@ COMMANDS = {
     "demo": ("others", "meta-train on drawn glyphs, then learn real handwritten digits from a few examples; writes a report"),
     "train": ("training", "meta-train a method in a run folder that can be killed and resumed"),
     "eval": ("training", "test a run on held-out tasks: its adaptation curve with an interval and reference lines"),
+    "watch": ("watching", "play one life of a run's agent in the terminal, and write it as an animation"),
     "claim": ("claiming", "a paper's finding, checked: the verdict from stored evidence, or measured now"),
     "bench": ("others", "speed of this machine against peers"),
     "report": ("others", "one self-contained HTML page for one or more runs"),
@@ -42,7 +44,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         # The reader of a pipe has left, which is its right; Python would complain once more when it flushes.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
-    except (ValueError, TypeError, OSError, ImportError) as error:
+    except (ValueError, TypeError, OSError, ImportError, EnvironmentFailure) as error:
         if os.environ.get("QUICKSTUDY_TRACEBACK"):
             raise
         print(f"quickstudy: {_one_sentence(error)}", file=sys.stderr)

@@ -86,7 +86,7 @@ def add_config_flags(parser: argparse._ActionsContainer, config: type, help_of: 
             "help": help_of.get(field.name, "").replace("%", "%%"),
             "dest": _destination(field.name),
         }
-        if hints[field.name] is bool:
+        if _plain(hints[field.name]) is bool:
             options["action"] = argparse.BooleanOptionalAction
         else:
             options |= _reading(hints[field.name], f"{config.__module__}.Config.{field.name}")
@@ -99,8 +99,16 @@ def _destination(field: str) -> str:
     return f"config.{field}"
 
 
+def _plain(hint: Any) -> Any:
+    """The type of which a flag gives a value, where a sweep may give an array."""
+    alternatives = get_args(hint) if get_origin(hint) in (types.UnionType, typing.Union) else ()
+    plain = [one for one in (bool, int, float) if one in alternatives]
+    return plain[0] if plain and type(None) not in alternatives else hint
+
+
 def _reading(hint: Any, where: str) -> dict[str, Any]:
     """How argparse reads a value of a type."""
+    hint = _plain(hint)
     arguments = get_args(hint)
     if hint in _READERS:
         return {"type": _READERS[hint], "metavar": hint.__name__.upper()}

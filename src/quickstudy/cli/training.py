@@ -43,6 +43,10 @@ def _train_parser(method: str | None) -> Parser:
     parser = Parser("train", "Meta-train a method in a run folder. Killed or interrupted at any moment, it resumes with --resume.")
     parser.add_argument("method", nargs="?", metavar="ID", help="a method's id (quickstudy list)")
     parser.add_argument("--preset", help="tasks and settings that are known to work; the first one by default")
+    parser.add_argument(
+        "--tasks", metavar="NAME", help="other tasks: an id of the catalogue, or gymnasium:ID as in gymnasium:CartPole-v1"
+    )
+    parser.add_argument("--vary", metavar="A,B", help="parameters of --tasks that differ from task to task, as in length,masspole")
     parser.add_argument("--steps", type=count, help="outer steps (the preset's by default; with --resume, how far to go)")
     seeds = parser.add_mutually_exclusive_group()
     seeds.add_argument("--seed", type=whole_number, help="0 by default")
@@ -91,16 +95,21 @@ def _new_runs(found: argparse.Namespace, command: Sequence[str]) -> list[Path]:
     seeds = range(found.seeds) if found.seeds else [found.seed or 0]
     folders = [out / f"seed-{seed}" if found.seeds else out for seed in seeds]
     # Build everything once before anything is written, so that a setting that does not fit leaves no folder behind.
-    store.try_out(module, config, preset.tasks())
+    if found.vary and not found.tasks:
+        raise ValueError("--vary needs --tasks: a preset's tasks vary as they do")
+    vary = tuple(part.strip() for part in found.vary.split(",")) if found.vary else ()
+    settings = [store.Settings(found.method, name, config, seed, steps, chunk, found.tasks or "", vary) for seed in seeds]
+    store.try_out(module, config, store.tasks_of(settings[0]))
     for folder in folders:
         store.require_empty(folder)
-    for seed, folder in zip(seeds, folders, strict=True):
-        store.create(folder, store.Settings(found.method, name, config, seed, steps, chunk), shlex.join(["quickstudy", *command]))
+    for each, folder in zip(settings, folders, strict=True):
+        store.create(folder, each, shlex.join(["quickstudy", *command]))
     return folders
 
 
 def _train(folder: Path) -> int:
     from quickstudy import store
+    from quickstudy.failures import EnvironmentFailure
     from quickstudy.outer import NonFiniteError
 
     settings, start = store.read_settings(folder), store.steps_done(folder)
@@ -113,7 +122,7 @@ def _train(folder: Path) -> int:
                 report(progress.step, last)
                 if interrupt.asked and progress.step < settings.steps:
                     break
-        except NonFiniteError as error:
+        except (NonFiniteError, EnvironmentFailure) as error:
             print(f"quickstudy: {folder}: {error}", file=sys.stderr)
             return 1
     if interrupt.asked:
@@ -146,11 +155,16 @@ def eval_command(arguments: Sequence[str]) -> int:
 def _evaluation_text(evaluation: dict[str, Any]) -> str:
     method, step, n_tasks, split = (evaluation[name] for name in ("method", "step", "n_tasks", "split"))
     head = f"{method} after {step} outer steps, {n_tasks} tasks of the {split} split"
-    lines = [head, f"{'tick':>5} {'score':>10}   95 % interval over tasks   untrained"]
-    curve, untrained = evaluation["curve"], evaluation["references"]["untrained"]
+    curve, others = evaluation["curve"], evaluation["references"]
+    lines = [head, f"{'tick':>5} {'score':>10}   {'95 % interval over tasks':24}" + "".join(f"   {name:>9}" for name in others)]
     last = evaluation["ticks"] - 1
     # A dozen rows tell a curve; --json and the report have them all.
     for tick in sorted({round(last * i / _MOST_ROWS) for i in range(_MOST_ROWS + 1)}):
-        mean, low, high, reference = (values[tick] for values in (curve["mean"], curve["low"], curve["high"], untrained["mean"]))
-        lines.append(f"{tick:>5} {mean:>10.4g}   {f'{low:.4g} to {high:.4g}':24}   {reference:.4g}")
+        mean, low, high = (curve[name][tick] for name in ("mean", "low", "high"))
+        beside = "".join(f"   {other['mean'][tick]:>{max(9, len(name))}.4g}" for name, other in others.items())
+        lines.append(f"{tick:>5} {mean:>10.4g}   {f'{low:.4g} to {high:.4g}':24}{beside}")
+    if last:
+        mean, low, high = curve["total"]
+        beside = "".join(f"   {other['total'][0]:>{max(9, len(name))}.4g}" for name, other in others.items())
+        lines.append(f"{'total':>5} {mean:>10.4g}   {f'{low:.4g} to {high:.4g}':24}{beside}")
     return "\n".join(lines)

@@ -87,3 +87,63 @@ class GRU(AbstractMemory):
         reset, update = jnp.split(jax.nn.sigmoid(read[: 2 * hidden] + recalled[: 2 * hidden]), 2)
         candidate = jnp.tanh(read[2 * hidden :] + reset * (recalled[2 * hidden :] + self.candidate_bias))
         return candidate + update * (memory - candidate)
+
+
+class Chain(AbstractMemory):
+    """Memories one after another, each reading what the one before it gives."""
+
+    links: tuple[AbstractMemory, ...]
+
+    def start(self) -> tuple[Memory, ...]:
+        return tuple(link.start() for link in self.links)
+
+    def step(self, memory: tuple[Memory, ...], x: Float[Array, " inputs"]) -> tuple[Memory, Float[Array, " outputs"]]:
+        after = []
+        for link, part in zip(self.links, memory, strict=True):
+            part, x = link.step(part, x)
+            after.append(part)
+        return tuple(after), x
+
+    def unroll(self, memory: tuple[Memory, ...], xs: Float[Array, "ticks inputs"]) -> Float[Array, "ticks outputs"]:
+        for link, part in zip(self.links, memory, strict=True):
+            xs = link.unroll(part, xs)
+        return xs
+
+
+class EachTick(AbstractMemory):
+    """A function of each tick alone, as a link of a chain."""
+
+    function: eqx.Module
+
+    def start(self) -> None:
+        return None
+
+    def step(self, memory: None, x: Float[Array, " inputs"]) -> tuple[None, Float[Array, " outputs"]]:
+        return None, self.function(x)  # type: ignore[operator]
+
+    def unroll(self, memory: None, xs: Float[Array, "ticks inputs"]) -> Float[Array, "ticks outputs"]:
+        return jax.vmap(lambda x: self.function(x))(xs)  # type: ignore[operator]
+
+
+class LSTM(AbstractMemory):
+    """Long short-term memory, Equinox's cell.
+
+    Source: Hochreiter and Schmidhuber 1997, "Long Short-Term Memory".
+
+    >>> import jax
+    >>> lstm = LSTM(eqx.nn.LSTMCell(3, 8, key=jax.random.key(0)))
+    >>> lstm.unroll(lstm.start(), jnp.ones((5, 3))).shape
+    (5, 8)
+    """
+
+    cell: eqx.nn.LSTMCell
+
+    def start(self) -> tuple[Float[Array, " hidden"], Float[Array, " hidden"]]:
+        return jnp.zeros(self.cell.hidden_size), jnp.zeros(self.cell.hidden_size)
+
+    def step(self, memory: Memory, x: Float[Array, " inputs"]) -> tuple[Memory, Float[Array, " outputs"]]:
+        after = self.cell(x, memory)
+        return after, after[0]
+
+    def unroll(self, memory: Memory, xs: Float[Array, "ticks inputs"]) -> Float[Array, "ticks outputs"]:
+        return jax.lax.scan(lambda past, x: self.step(past, x), memory, xs)[1]

@@ -76,4 +76,34 @@ class Gaussian(eqx.Module):
         return 0.5 * jnp.sum(ratio + away * away - 1 - jnp.log(ratio), axis=-1)
 
 
+class SquashedGaussian(eqx.Module):
+    """The tanh of independent normal numbers, so that draws lie within -1 and 1: mean and logarithm of the deviation `(..., size)`.
+
+    Source: Haarnoja et al. 2018, "Soft Actor-Critic Algorithms and Applications", appendix C.
+
+    >>> policy = SquashedGaussian(jnp.zeros(1), jnp.zeros(1))
+    >>> float(policy.likeliest()[0])
+    0.0
+    """
+
+    mean: Float[Array, "... size"]
+    log_deviation: Float[Array, "... size"]
+
+    def draw(self, key: PRNGKeyArray) -> Float[Array, "... size"]:
+        return self.draw_and_judge(key)[0]
+
+    def likeliest(self) -> Float[Array, "... size"]:
+        """The tanh of the mean."""
+        return jnp.tanh(self.mean)
+
+    def draw_and_judge(self, key: PRNGKeyArray) -> tuple[Float[Array, "... size"], Float[Array, "..."]]:
+        """A draw and its log-probability, both differentiable by mean and deviation."""
+        normal = Gaussian(self.mean, self.log_deviation)
+        inner = normal.draw(key)
+        # log(1 - tanh(x)^2), written so that it stays finite where tanh rounds to one.
+        squeeze = 2 * (math.log(2) - inner - jax.nn.softplus(-2 * inner))
+        return jnp.tanh(inner), normal.log_probability(inner) - jnp.sum(squeeze, axis=-1)
+
+
+# The policies whose log-probability, entropy and divergence are known.
 Policy = Categorical | Gaussian

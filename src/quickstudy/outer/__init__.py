@@ -17,7 +17,19 @@ from quickstudy.outer.descent import (
     mean_over_tasks,
     with_adaptation,
 )
-from quickstudy.outer.program import Metrics, NonFiniteError, Preset, Program, Progress, State, apply_gradient, run, train
+from quickstudy.outer.program import (
+    Metrics,
+    NonFiniteError,
+    Preset,
+    Program,
+    Progress,
+    State,
+    apply_gradient,
+    flatten,
+    run,
+    switch,
+    train,
+)
 from quickstudy.outer.windows import Window, evolve, truncate
 
 __all__ = [
@@ -38,8 +50,10 @@ __all__ = [
     "descend",
     "differentiate_adaptation",
     "evolve",
+    "flatten",
     "mean_over_tasks",
     "run",
+    "switch",
     "train",
     "truncate",
     "with_adaptation",

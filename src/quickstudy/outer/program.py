@@ -1,5 +1,6 @@
 """What a slow loop is, and the one loop that runs any of them."""
 
+import functools
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple, TypeVar
 
@@ -9,9 +10,11 @@ import jax.numpy as jnp
 import jax.random as jr
 import numpy as np
 import optax
-from jaxtyping import Array, PRNGKeyArray, PyTree
+from jax.flatten_util import ravel_pytree
+from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 
-from quickstudy.core import AbstractLearner, AbstractTaskDistribution
+from quickstudy.core import AbstractLearner, AbstractTaskDistribution, Switch
+from quickstudy.failures import plain_failures
 
 State = Any
 Weights = TypeVar("Weights")
@@ -59,7 +62,7 @@ def run(
 
     Every outer step's key is folded from the seed and the step's own number, and chunks end at multiples of `chunk`, so a run
     resumed from a yielded `(step, state)` as `start` and `state` equals the unbroken one bit for bit.
-    Raises `NonFiniteError` at the first metric that is not finite.
+    Raises `NonFiniteError` at the first metric that is not finite, and `EnvironmentFailure` if an environment on the host fails.
 
     >>> from quickstudy.algorithms.fewshot import maml
     >>> from quickstudy.tasks import Sinusoid
@@ -68,11 +71,26 @@ def run(
     [10, 20]
     """
     init_key, update_key = jr.split(jr.key(seed))
+    begin, advance = _compiled(program)
     if state is None:
-        state = eqx.filter_jit(program.init)(init_key)
+        state = begin(init_key)
+    while start < steps:
+        length = min(chunk - start % chunk, steps - start)
+        with plain_failures():
+            state, metrics = advance(state, jnp.asarray(start, jnp.uint32), update_key, length)
+            host = {name: np.asarray(values) for name, values in metrics.items()}
+        _require_finite(host, start)
+        start += length
+        yield Progress(start, state, host)
+
+
+# A few are kept, so that running one program again, resumed or with another seed, compiles nothing.
+@functools.lru_cache(maxsize=4)
+def _compiled(program: Program) -> tuple[Callable[..., State], Callable[..., tuple[State, Metrics]]]:
+    """The program's `init`, and a chunk of its updates, as compiled functions."""
 
     @eqx.filter_jit
-    def advance(state: State, first: Array, length: int) -> tuple[State, Metrics]:
+    def advance(state: State, first: Array, update_key: PRNGKeyArray, length: int) -> tuple[State, Metrics]:
         arrays, rest = eqx.partition(state, eqx.is_array)
 
         def body(arrays, step):
@@ -82,13 +100,7 @@ def run(
         arrays, metrics = jax.lax.scan(body, arrays, first + jnp.arange(length, dtype=jnp.uint32))
         return eqx.combine(arrays, rest), metrics
 
-    while start < steps:
-        length = min(chunk - start % chunk, steps - start)
-        state, metrics = advance(state, jnp.asarray(start, jnp.uint32), length)
-        host = {name: np.asarray(values) for name, values in metrics.items()}
-        _require_finite(host, start)
-        start += length
-        yield Progress(start, state, host)
+    return eqx.filter_jit(program.init), advance
 
 
 def _require_finite(metrics: dict[str, np.ndarray], start: int) -> None:
@@ -121,3 +133,28 @@ def apply_gradient(
     with jax.numpy_dtype_promotion("standard"):
         updates, state = optimizer.update(gradient, state, eqx.filter(weights, eqx.is_inexact_array))
     return eqx.apply_updates(weights, updates), state
+
+
+def flatten(model: Weights) -> tuple[Float[Array, " weights"], Callable[[Array], Weights]]:
+    """All floating-point leaves of a model as one vector, and the way back to a model.
+
+    An optimiser's arithmetic is then a handful of loops, not a handful for every layer.
+
+    >>> weights, model = flatten((jnp.ones(2), "name", jnp.zeros(1)))
+    >>> weights.tolist(), model(2 * weights)[1]
+    ([1.0, 1.0, 0.0], 'name')
+    """
+    arrays, rest = eqx.partition(model, eqx.is_inexact_array)
+    weights, shaped = ravel_pytree(arrays)
+    return weights, lambda changed: eqx.combine(shaped(changed), rest)
+
+
+def switch(on: Switch, yes: Callable[[], Weights], no: Callable[[], Weights]) -> Weights:
+    """What a switch among the settings chooses. Only one side is computed, unless a sweep has turned the switch into an array.
+
+    >>> switch(True, lambda: 1.0, lambda: 2.0), float(switch(jnp.array(False), lambda: 1.0, lambda: 2.0))
+    (1.0, 2.0)
+    """
+    if not eqx.is_array(on):
+        return yes() if on else no()
+    return jax.tree.map(lambda a, b: jnp.where(on, a, b), yes(), no())

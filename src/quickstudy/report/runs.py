@@ -5,9 +5,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from quickstudy import catalog, persist, store
+import jax.random as jr
+import numpy as np
+
+from quickstudy import catalog, persist, store, watching
 from quickstudy.report.charts import Series, line_chart
 from quickstudy.report.html import Section, page, paragraph, side_by_side, stats, table
+from quickstudy.report.images import image_grid
+from quickstudy.tasks.control import AbstractControlTask
 
 _N_TASKS = 1_000  # ours: the interval of an accuracy is then about three points wide at most
 
@@ -19,6 +24,7 @@ class _Told(NamedTuple):
     config: dict[str, Any]
     metrics: list[dict[str, Any]]
     evaluation: dict[str, Any]
+    life: str = ""
 
 
 def write_report(folders: Sequence[Path], out: Path) -> Path:
@@ -46,7 +52,33 @@ def _tell(folder: Path, name: str) -> _Told:
     evaluation = persist.read_json(path) if path.exists() else None
     if evaluation is None or evaluation["step"] < done:
         evaluation = store.evaluate_run(folder, n_tasks=_N_TASKS)
-    return _Told(name, persist.read_json(folder / store.CONFIG), store.read_metrics(folder), evaluation)
+    return _Told(name, persist.read_json(folder / store.CONFIG), store.read_metrics(folder), evaluation, _life(folder))
+
+
+def _life(folder: Path) -> str:
+    """Pictures of the first and the last episode of a life in a test task; nothing for tasks that cannot be looked at."""
+    run = store.load(folder)
+    task_key, life_key = jr.split(jr.key(0))
+    task = run.tasks.sample(task_key, "test")
+    if not isinstance(task, AbstractControlTask):
+        return ""
+    frames = list(watching.frames(run.learner, task, life_key, run.ticks))
+    found = watching.episodes(frames)
+    # Where an episode is a single tick, as in bandits, ten of them show more.
+    first, last = (found[0], found[-1]) if len(found[0]) > 1 else (frames[:10], frames[-10:])
+    total = lambda part: f"reward {sum(frame.reward for frame in part):g} in {len(part)} ticks"
+    strips = [(f"The first episode: {total(first)}.", first), (f"The last episode: {total(last)}.", last)]
+    blocks = [paragraph(text) + _strip(task, part) for text, part in strips]
+    return paragraph("What the agent did in one test task. Each picture is the world before the action under it.") + side_by_side(
+        blocks
+    )
+
+
+def _strip(task: AbstractControlTask, part: Sequence[watching.Frame]) -> str:
+    """At most a dozen frames of an episode, evenly spaced, the last among them."""
+    shown = [part[round(i)] for i in np.linspace(0, len(part) - 1, min(len(part), 12))]
+    captions = [f"tick {frame.tick}: {frame.action}, reward {frame.reward:g}" for frame in shown]
+    return image_grid([task.image(frame.world) for frame in shown], captions, size=96)
 
 
 def run_page(runs: Sequence[_Told]) -> str:
@@ -57,6 +89,7 @@ def run_page(runs: Sequence[_Told]) -> str:
     charts = side_by_side([_adaptation(runs), *([_training(runs)] if all(run.metrics for run in runs) else [])])
     sections = [
         Section("Held-out tasks", "".join([*ideas, _headline(runs), charts])),
+        *(Section(f"One life: {run.name}" if len(runs) > 1 else "One life", run.life) for run in runs if run.life),
         Section("Configuration", _configuration(runs)),
         Section("Provenance", _provenance(runs)),
     ]

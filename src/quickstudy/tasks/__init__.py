@@ -3,10 +3,16 @@
 from quickstudy.tasks.acrobot import Acrobot
 from quickstudy.tasks.arrays import LabelledArrays, from_arrays, from_image_folder
 from quickstudy.tasks.bandits import BernoulliBandit, CorrelatedBandit, GaussianBandit, RestlessBandit
+from quickstudy.tasks.blind_cliff import BlindCliff
 from quickstudy.tasks.cartpole import CartPole
+from quickstudy.tasks.dark_rooms import DarkRoom, HiddenGoal
 from quickstudy.tasks.digits import Digits, load_digits
 from quickstudy.tasks.episode import EpisodeTask, EpisodeView, prediction_loss, prediction_score
 from quickstudy.tasks.glyphs import Glyphs
+from quickstudy.tasks.gridworld import GridWorld, level_from_text
+from quickstudy.tasks.harlow import Harlow, HarlowPair
+from quickstudy.tasks.krazy_world import KrazyWorld, board_from_text
+from quickstudy.tasks.mazes import Maze, MultiRoom
 from quickstudy.tasks.mountain_car import MountainCar
 from quickstudy.tasks.objective import AbstractObjective, ObjectiveView
 from quickstudy.tasks.omniglot import Omniglot
@@ -14,24 +20,36 @@ from quickstudy.tasks.pendulum import Pendulum
 from quickstudy.tasks.point_navigation import HalfCircle, PointGoals
 from quickstudy.tasks.pushing import Pushing
 from quickstudy.tasks.quadratics import Quadratic, Quadratics
+from quickstudy.tasks.random_mdps import RandomMDP, RandomMDPs
 from quickstudy.tasks.sinusoid import Sinusoid
 from quickstudy.tasks.small_nets import SmallNet, SmallNets
 from quickstudy.tasks.streams import Stream, StreamTask
+from quickstudy.tasks.two_step import TwoStep, TwoStepTask
+from quickstudy.tasks.unknown_arm import UnknownArm
 
 __all__ = [
     "AbstractObjective",
     "Acrobot",
     "BernoulliBandit",
+    "BlindCliff",
     "CartPole",
     "CorrelatedBandit",
+    "DarkRoom",
     "Digits",
     "EpisodeTask",
     "EpisodeView",
     "GaussianBandit",
     "Glyphs",
+    "GridWorld",
     "HalfCircle",
+    "Harlow",
+    "HarlowPair",
+    "HiddenGoal",
+    "KrazyWorld",
     "LabelledArrays",
+    "Maze",
     "MountainCar",
+    "MultiRoom",
     "ObjectiveView",
     "Omniglot",
     "Pendulum",
@@ -39,14 +57,21 @@ __all__ = [
     "Pushing",
     "Quadratic",
     "Quadratics",
+    "RandomMDP",
+    "RandomMDPs",
     "RestlessBandit",
     "Sinusoid",
     "SmallNet",
     "SmallNets",
     "Stream",
     "StreamTask",
+    "TwoStep",
+    "TwoStepTask",
+    "UnknownArm",
+    "board_from_text",
     "from_arrays",
     "from_image_folder",
+    "level_from_text",
     "load_digits",
     "prediction_loss",
     "prediction_score",

@@ -17,6 +17,7 @@ RED: Colour = (213, 94, 0)
 PINK: Colour = (204, 121, 167)
 SKY: Colour = (86, 180, 233)
 YELLOW: Colour = (240, 228, 66)
+BROWN: Colour = (140, 90, 40)
 
 
 def canvas(height: int, width: int, colour: Colour = WHITE) -> Picture:

@@ -15,8 +15,8 @@ import jax.random as jr
 import numpy as np
 from jaxtyping import Array, Bool, Float, PRNGKeyArray, UInt8
 
-from quickstudy.core import Split
-from quickstudy.tasks.control import AbstractControl, AbstractEnvironment, Continuous, Episode
+from quickstudy.core import Split, Turn
+from quickstudy.tasks.control import AbstractControl, AbstractControlTask, AbstractEnvironment, Continuous, ControlView, Episode
 from quickstudy.tasks.drawing import BLUE, GREEN, GREY, canvas, disc
 from quickstudy.tasks.sketching import Page
 from quickstudy.tasks.splits import draw_in_split
@@ -71,6 +71,33 @@ class PointTask(AbstractEnvironment):
         return picture
 
 
+class ShapedPoint(AbstractControlTask):
+    """A sparse task whose score is minus the distance to the goal: what is seen stays sparse, what is learned from is not.
+
+    For meta-training only, where finding sparse rewards from scratch is a problem of its own. Source: Rakelly et al. 2019, its
+    experiments on exploration, after Gupta et al. 2018, "Meta-Reinforcement Learning of Structured Exploration Strategies".
+    """
+
+    task: PointTask
+
+    @property
+    def actions(self) -> Continuous:
+        return self.task.actions
+
+    def reset(self, key: PRNGKeyArray) -> tuple[Episode, ControlView]:
+        return self.task.reset(key)
+
+    def step(self, world: Episode, response: Float[Array, "2"], key: PRNGKeyArray) -> Turn:
+        turn = self.task.step(world, response, key)
+        return turn._replace(score=-jnp.linalg.norm(turn.feedback.observation - self.task.goal))
+
+    def text(self, world: Episode) -> str:
+        return self.task.text(world)
+
+    def image(self, world: Episode) -> UInt8[np.ndarray, "height width 3"]:
+        return self.task.image(world)
+
+
 class AbstractPoints(AbstractControl):
     """A distribution of goals."""
 
@@ -113,7 +140,8 @@ class PointGoals(AbstractPoints):
 class HalfCircle(AbstractPoints):
     """Goals uniform on the upper half of the unit circle; if `sparse`, only the last 0.2 of the way to the goal is rewarded.
 
-    The splits own disjoint slices of the goal's angle; "out-of-range" goals lie on the lower half.
+    The splits own disjoint slices of the goal's angle; "out-of-range" goals lie on the lower half. If `shaped`, the score is minus the
+    distance all the same (see `ShapedPoint`).
 
     >>> import jax
     >>> bool(HalfCircle().sample(jax.random.key(0), "out-of-range").goal[1] < 0)
@@ -122,13 +150,15 @@ class HalfCircle(AbstractPoints):
 
     sparse: bool = eqx.field(static=True, default=True)  # Rakelly et al. 2019
     horizon: int = eqx.field(static=True, default=20)  # Rakelly et al. 2019
+    shaped: bool = eqx.field(static=True, default=False)  # ours: a test is scored by what is seen
 
-    def sample(self, key: PRNGKeyArray, split: Split) -> PointTask:
+    def sample(self, key: PRNGKeyArray, split: Split) -> PointTask | ShapedPoint:
         beyond = split == "out-of-range"
         low, high = (math.pi, 2 * math.pi) if beyond else (0.0, math.pi)
         angle = draw_in_split(key, "test" if beyond else split, low, high, blocks=100)
         # Radius: Rakelly et al. 2019. Reaching the goal ends nothing: staying there is rewarded.
-        return PointTask(goal=at_angle(angle), sparse=self.sparse, radius=0.2, arrival=0.0, horizon=self.horizon)
+        task = PointTask(goal=at_angle(angle), sparse=self.sparse, radius=0.2, arrival=0.0, horizon=self.horizon)
+        return ShapedPoint(task) if self.shaped else task
 
 
 def at_angle(angle: Float[Array, "..."]) -> Float[Array, "... 2"]:

@@ -18,7 +18,7 @@ import numpy as np
 from jaxtyping import Array, Int, PRNGKeyArray, UInt8
 
 from quickstudy.algorithms.metarl import rl2
-from quickstudy.algorithms.rl.actor_critic import ActorCritic
+from quickstudy.algorithms.rl.actor_critic import AbstractActorCritic
 from quickstudy.core import AbstractTaskDistribution, Split, Turn
 from quickstudy.outer import Preset, Program
 from quickstudy.tasks.bandits import BernoulliBandit
@@ -77,12 +77,12 @@ class Config:
     lives: int = 64  # as RL^2
     ticks: int = 100  # of a whole life, as RL^2
     exploration: int = 50  # ours: the first half; Stadie et al. 2018: some of the first episodes
-    epochs: int = 4  # as RL^2
+    epochs: int = 2  # as RL^2
     minibatches: int = 4  # as RL^2
     learning_rate: float = 0.003  # as RL^2
-    anneal: int = 0  # outer steps after which the learning rate has fallen to zero; 0: it does not fall
+    anneal: int = 0  # outer steps after which learning rate and entropy bonus have fallen to zero; 0: they do not fall
     discount: float = 1.0  # as RL^2: what is found out early must be worth as much late
-    decay: float = 0.95  # as RL^2
+    decay: float = 0.98  # as RL^2
     clip: float = 0.2  # as RL^2
     entropy: float = 0.01  # as RL^2
 
@@ -93,10 +93,11 @@ class Config:
 
 def common(config: Config) -> rl2.Config:
     """The settings that are RL^2's too."""
-    return rl2.Config(**{field.name: getattr(config, field.name) for field in dataclasses.fields(rl2.Config)})
+    known = {field.name for field in dataclasses.fields(rl2.Config)}
+    return rl2.Config(**{field.name: getattr(config, field.name) for field in dataclasses.fields(config) if field.name in known})
 
 
-def learner(config: Config, tasks: AbstractTaskDistribution, key: PRNGKeyArray) -> ActorCritic:
+def learner(config: Config, tasks: AbstractTaskDistribution, key: PRNGKeyArray) -> AbstractActorCritic:
     """A recurrent agent with fresh weights: RL^2's. Raises `TypeError` unless the tasks are of the control kind."""
     return rl2.learner(common(config), tasks, key)
 

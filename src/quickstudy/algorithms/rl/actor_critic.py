@@ -10,15 +10,19 @@ import jax.numpy as jnp
 import jax.random as jr
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from quickstudy.core import AbstractLearner, AbstractTaskDistribution, End
-from quickstudy.nn.memory import AbstractMemory
+from quickstudy.core import AbstractLearner, AbstractTaskDistribution, End, Switch
+from quickstudy.nn.memory import AbstractMemory, NoMemory
 from quickstudy.nn.policies import Categorical, Gaussian, Policy
+from quickstudy.outer import switch
 from quickstudy.tasks.control import Actions, ControlView, Discrete, control_shapes
 
 Fast: TypeAlias = Any
-Feature = Literal["observation", "action", "reward", "end"]
+# "credit" shows the reward at the place of the action that brought it: what a memory of rewards by action would else have to multiply.
+Feature = Literal["observation", "action", "reward", "credit", "end"]
 OBSERVATION: tuple[Feature, ...] = ("observation",)
-EVERYTHING: tuple[Feature, ...] = ("observation", "action", "reward", "end")
+EVERYTHING: tuple[Feature, ...] = ("observation", "action", "reward", "credit", "end")
+Sees = Literal["observation", "everything"]
+READS: dict[Sees, tuple[Feature, ...]] = {"observation": OBSERVATION, "everything": EVERYTHING}
 
 
 class AbstractActorCritic(AbstractLearner):
@@ -73,15 +77,16 @@ class ActorCritic(AbstractActorCritic):
 def see(view: ControlView, actions: Actions, reads: tuple[Feature, ...]) -> Float[Array, " inputs"]:
     """The parts of a view as one vector: an action as one-hot (none at all before the first), the end as zero or one.
 
-    >>> from quickstudy.tasks.control import first_view
-    >>> see(first_view(jnp.array([0.5]), Discrete(2)), Discrete(2), EVERYTHING).tolist()
-    [0.5, 0.0, 0.0, 0.0, 0.0]
+    >>> view = ControlView(jnp.array([0.5]), jnp.array(1), jnp.array(2.0), jnp.array(End.TERMINATED))
+    >>> see(view, Discrete(3), EVERYTHING).tolist()
+    [0.5, 0.0, 1.0, 0.0, 2.0, 0.0, 2.0, 0.0, 1.0]
     """
     action = jax.nn.one_hot(view.action, actions.n) if isinstance(actions, Discrete) else view.action
     parts = {
         "observation": jnp.ravel(view.observation),
         "action": action,
         "reward": view.reward[None],
+        "credit": view.reward * action,
         "end": (view.end != End.RUNNING).astype(jnp.float32)[None],
     }
     return jnp.concatenate([parts[name] for name in reads])
@@ -90,7 +95,13 @@ def see(view: ControlView, actions: Actions, reads: tuple[Feature, ...]) -> Floa
 def inputs(tasks: AbstractTaskDistribution, reads: tuple[Feature, ...]) -> tuple[int, Actions]:
     """How many numbers an agent reads in these tasks, and the actions it has. Raises `TypeError` if they are not control tasks."""
     shapes, actions = control_shapes(tasks), tasks.actions  # type: ignore[attr-defined]
-    sizes = {"observation": math.prod(shapes.observation.shape), "action": actions.numbers, "reward": 1, "end": 1}
+    sizes = {
+        "observation": math.prod(shapes.observation.shape),
+        "action": actions.numbers,
+        "reward": 1,
+        "credit": actions.numbers,
+        "end": 1,
+    }
     return sum(sizes[name] for name in reads), actions
 
 
@@ -106,7 +117,7 @@ class TanhMLP(eqx.Module):
         return x @ self.weights[-1] + self.biases[-1]
 
 
-def head(widths: tuple[int, ...], last: float, orthogonal: bool, *, key: PRNGKeyArray) -> TanhMLP:
+def head(widths: tuple[int, ...], last: float, orthogonal: Switch, *, key: PRNGKeyArray) -> TanhMLP:
     """A head whose weights are orthogonal, with gain sqrt(2) inside and `last` at the end, or else Glorot-uniform throughout.
 
     Source of the gains: Engstrom et al. 2020, "Implementation Matters in Deep Policy Gradients", after OpenAI's baselines.
@@ -117,8 +128,9 @@ def head(widths: tuple[int, ...], last: float, orthogonal: bool, *, key: PRNGKey
     """
     keys = jr.split(key, len(widths) - 1)
     gains = [math.sqrt(2)] * (len(widths) - 2) + [last]
-    initials = [jax.nn.initializers.orthogonal(gain) if orthogonal else jax.nn.initializers.glorot_uniform() for gain in gains]
-    weights = tuple(make(k, (i, o)) for make, k, i, o in zip(initials, keys, widths, widths[1:], strict=False))
+    initial, glorot = jax.nn.initializers.orthogonal, jax.nn.initializers.glorot_uniform()
+    draw = lambda gain, key, *shape: switch(orthogonal, lambda: initial(gain)(key, shape), lambda: glorot(key, shape))
+    weights = tuple(draw(*layer) for layer in zip(gains, keys, widths, widths[1:], strict=False))
     return TanhMLP(weights, tuple(jnp.zeros(o) for o in widths[1:]))
 
 
@@ -129,7 +141,7 @@ def actor_critic(
     hidden: tuple[int, ...],
     *,
     reads: tuple[Feature, ...],
-    orthogonal: bool = True,
+    orthogonal: Switch = True,
     key: PRNGKeyArray,
 ) -> ActorCritic:
     """An agent for these tasks: a memory with `features` outputs, and heads with `hidden` layers on it."""
@@ -139,3 +151,15 @@ def actor_critic(
     critic = head((features, *hidden, 1), 1.0, orthogonal, key=critic_key)
     log_deviation = None if isinstance(actions, Discrete) else jnp.zeros(actions.numbers)
     return ActorCritic(memory, actor, critic, log_deviation, actions, reads)
+
+
+def reacting(tasks: AbstractTaskDistribution, width: int, sees: Sees, orthogonal: Switch, key: PRNGKeyArray) -> ActorCritic:
+    """An agent without memory: actor and critic are two networks with two hidden layers of `width` units.
+
+    Raises `TypeError` unless these are control tasks, `ValueError` if there is nothing to see in them.
+    """
+    reads = READS[sees]
+    size, _ = inputs(tasks, reads)
+    if not size:
+        raise ValueError("these tasks have no observation: an agent without memory needs sees='everything', or use rl2")
+    return actor_critic(tasks, NoMemory(), size, (width, width), reads=reads, orthogonal=orthogonal, key=key)

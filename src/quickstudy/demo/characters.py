@@ -1,13 +1,11 @@
-"""The main job: meta-train on generated glyphs only, then learn real handwriting from a few examples of each character.
+"""First stop: meta-train on generated glyphs only, then learn real handwriting from a few examples of each character.
 
 A prototypical network meets nothing but glyphs that nobody has written. Then it meets scikit-learn's handwritten digits (or a folder
 of your own pictures), never seen in any form, with 1, 2, 5 and 10 examples of each, beside two learners that work on the same pixels:
 nearest neighbour and logistic regression. All three get the same support sets and answer the same queries.
 """
 
-import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import NamedTuple
 
 import equinox as eqx
@@ -17,13 +15,12 @@ import jax.random as jr
 import numpy as np
 from jaxtyping import Float, Int
 
-from quickstudy import measure
 from quickstudy.algorithms.fewshot import protonet
 from quickstudy.core import AbstractLearner, AbstractTaskDistribution, sample_tasks
 from quickstudy.evaluation import bootstrap_interval
 from quickstudy.outer import run
 from quickstudy.report.charts import Series, line_chart
-from quickstudy.report.html import Section, page, paragraph, stats, table
+from quickstudy.report.html import Section, paragraph, stats, table
 from quickstudy.report.images import Mark, image_grid
 from quickstudy.tasks.arrays import from_arrays, from_image_folder
 from quickstudy.tasks.digits import load_digits
@@ -48,21 +45,21 @@ class Line(NamedTuple):
     high: float
 
 
-def main(images: str | None = None, out: str = "demo", *, say: Callable[[str], None] = print) -> int:
-    """Run the demonstration, print its table line by line, write `out/index.html`, and return the exit code, 0.
+class Material(NamedTuple):
+    """Pictures `(n, 28, 28)`, class numbers `(n,)`, class names, what to call them, and the numbers of examples they suffice for."""
 
-    `images` is a folder with one sub-folder of pictures per class, used instead of the digits. Raises `ValueError` or `OSError` with
-    one sentence if the folder cannot be used or the report cannot be written.
-    """
-    began = time.perf_counter()
-    target = Path(out) / "index.html"
-    target.parent.mkdir(parents=True, exist_ok=True)
-    pictures, classes, names, what = _material(images)
-    # Everything that can be wrong with the material is found before anything is trained.
-    shots = _possible_shots(classes)
+    pictures: np.ndarray
+    classes: np.ndarray
+    names: list[str]
+    what: str
+    shots: list[int]
+
+
+def show(material: Material, say: Callable[[str], None]) -> list[Section]:
+    """Meta-train on glyphs, test on the material beside two learners from pixels, print the table; returns the report's sections."""
+    pictures, classes, names, what, shots = material
     tests = {shot: from_arrays(pictures, classes, way=len(names), shot=shot, query=QUERY, splits=(0, 0, 1)) for shot in shots}
     learner, history = meta_train(say)
-    trained = time.perf_counter() - began
     say(f"\nNow {what}: {len(names)} classes, {EPISODES} episodes, never seen before.\n")
     say(f"{'learner':<28} {'shots':>5} {'accuracy':>9}   95 % interval")
     rows: list[Line] = []
@@ -78,11 +75,8 @@ def main(images: str | None = None, out: str = "demo", *, say: Callable[[str], N
     say("")
     for name, shot, mean, low, high in margins:
         say(f"{shot:>2} shot: {100 * mean:+5.1f} points over {name} [{100 * low:+.1f}, {100 * high:+.1f}]")
-    seconds = time.perf_counter() - began
     assert example is not None
-    target.write_text(_report(what, rows, margins, history, example, (seconds, trained)), encoding="utf-8")
-    say(f"\nDone in {seconds:.0f} s. Open {target}")
-    return 0
+    return _sections(what, rows, margins, history, example)
 
 
 def meta_train(say: Callable[[str], None]) -> tuple[AbstractLearner, Float[np.ndarray, "2 steps"]]:
@@ -146,15 +140,16 @@ def answer_by_regression(episodes: EpisodeTask) -> Labels:
         return np.stack([LogisticRegression(max_iter=1_000).fit(x, y).predict(queries) for x, y, queries in sets])
 
 
-def _material(images: str | None) -> tuple[np.ndarray, np.ndarray, list[str], str]:
-    """Pictures `(n, 28, 28)`, class numbers `(n,)`, class names, and what to call them."""
+def material_of(images: str | None) -> Material:
+    """The pictures of a folder, or scikit-learn's digits. Raises `ValueError` or `OSError` if the folder cannot be used."""
     if images is None:
         pictures, labels = load_digits()
-        return pictures, labels, [str(digit) for digit in range(10)], "scikit-learn's real handwritten digits"
+        names = [str(digit) for digit in range(10)]
+        return Material(pictures, labels, names, "scikit-learn's real handwritten digits", _possible_shots(labels))
     pictures, classes, names = from_image_folder(images)
     if len(names) < 2:
         raise ValueError(f"images must hold at least two classes, but {images!r} has one sub-folder")
-    return pictures, classes, names, f"the pictures in {images}"
+    return Material(pictures, classes, names, f"the pictures in {images}", _possible_shots(classes))
 
 
 def _possible_shots(classes: np.ndarray) -> list[int]:
@@ -178,24 +173,21 @@ def _line(name: str, shot: int, right: Float[np.ndarray, " episodes"], say: Call
 # --- The report ---------------------------------------------------------------------------------------------------------------------
 
 
-def _report(
+def _sections(
     what: str,
     rows: list[Line],
     margins: list[tuple[str, int, float, float, float]],
     history: Float[np.ndarray, "2 steps"],
     example: tuple[EpisodeTask, Labels],
-    clock: tuple[float, float],
-) -> str:
+) -> list[Section]:
     one_shot = {line.learner: line for line in rows if line.shot == SHOTS[0]}
-    sections = [
-        Section("At one example of each", stats([(name, f"{100 * line.accuracy:.1f} %") for name, line in one_shot.items()])),
+    head = paragraph(f"Meta-trained on generated glyphs only; tested on {what}, never seen before. At one example of each:")
+    return [
+        Section("New characters", head + stats([(name, f"{100 * line.accuracy:.1f} %") for name, line in one_shot.items()])),
         Section("The more examples, the better", _curve(rows) + _numbers(rows, margins)),
         Section("One episode", _episode(*example)),
-        Section("Meta-training", _training(history)),
-        Section("Provenance", _provenance(what, *clock)),
+        Section("Meta-training on glyphs", _training(history)),
     ]
-    subtitle = f"Meta-trained on generated glyphs only; tested on {what}, never seen before."
-    return page("quickstudy: learning new characters from a few examples", sections, subtitle=subtitle)
 
 
 def _curve(rows: list[Line]) -> str:
@@ -242,19 +234,11 @@ def _training(history: Float[np.ndarray, "2 steps"]) -> str:
     )
 
 
-def _provenance(what: str, seconds: float, trained: float) -> str:
+def facts(material: Material) -> dict[str, object]:
+    """What the report says of how this stop was made."""
     preset = protonet.PRESETS["glyphs"]
-    commit = measure.commit()
-    facts = {
-        "command": "quickstudy demo",
-        "method": f"protonet, preset glyphs, {preset.config}",
-        "training data": f"{preset.tasks()}",
-        "test data": what,
-        "seed": SEED,
-        "seconds in all, compilation included": round(seconds, 1),
-        "seconds until meta-trained": round(trained, 1),
-        "commit": "not a checkout" if commit is None else commit[0] + (" with changes" if commit[1] else ""),
-        **measure.machine(),
-        **measure.versions(),
+    return {
+        "characters: method": f"protonet, preset glyphs, {preset.config}, {preset.steps} steps, seed {SEED}",
+        "characters: training data": f"{preset.tasks()}",
+        "characters: test data": material.what,
     }
-    return table([(name, str(value)) for name, value in facts.items()], ("what", "value"))

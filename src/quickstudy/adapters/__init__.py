@@ -1,0 +1,1 @@
+"""Bridges to other libraries; each needs its own, and says so if it is missing."""

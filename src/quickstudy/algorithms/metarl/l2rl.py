@@ -1,0 +1,193 @@
+"""L2RL: train a recurrent network on many tasks by one reinforcement learner, and a second one of its own arises in its activity.
+
+* Slow: the weights of an LSTM, improved by A2C and frozen at test time. Fast: its state, which reads the last action and reward.
+* One outer step: live a whole life in each of a batch of new tasks, and take a single step up the policy gradient through all of it.
+
+What the state does with rewards need not resemble the rule that trained the weights: A2C is model-free, what it trains may not be.
+
+    h_t = LSTM([o_t, a_(t-1), r_(t-1)], h_(t-1)),      gradient = mean of  grad log pi(a_t | h_t) (R_t - V(h_t)),  R_t the return
+
+Source: Wang et al. 2016, "Learning to reinforcement learn"; Harlow's task: Wang et al. 2018, "Prefrontal cortex as a
+meta-reinforcement learning system".
+Builds on: A2C, in-context learning of recurrent networks (Hochreiter, Younger and Conwell 2001). Led to: theories of the prefrontal
+cortex as a learned learner; its twin is RL^2, which takes TRPO and also reads the end.
+"""
+
+import dataclasses
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import jax.random as jr
+from jaxtyping import Array, Float, PRNGKeyArray
+
+from quickstudy.algorithms.references import UCB1, CorrelatedGreedy, ModelBased, ModelFree, Thompson, TwoStepOptimal, gittins
+from quickstudy.algorithms.rl import a2c
+from quickstudy.algorithms.rl.actor_critic import ActorCritic, Feature, actor_critic, inputs
+from quickstudy.claims import Claim, Expectation, Measurements, Scale
+from quickstudy.core import AbstractLearner, AbstractTaskDistribution, lifetime
+from quickstudy.evaluation import evaluate
+from quickstudy.nn.memory import LSTM
+from quickstudy.outer import Preset, Program, train
+from quickstudy.tasks.bandits import BernoulliBandit, CorrelatedBandit
+from quickstudy.tasks.harlow import Harlow
+from quickstudy.tasks.two_step import TwoStep, stay_probabilities, step_record, trials
+
+_READS: tuple[Feature, ...] = ("observation", "action", "reward")  # Wang et al. 2016, who add the time step for bandits
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+    """The settings of Wang et al. 2016 and 2018, but for many lives side by side, and therefore larger steps."""
+
+    width: int = 48  # Wang et al. 2016: 48 LSTM units
+    lives: int = 32  # ours: Wang et al. 2016 take one life at a time in bandits, 32 in larger tasks
+    ticks: int = 100  # of a whole life; Wang et al. 2016: 100 pulls
+    learning_rate: float = 0.007  # ours; Wang et al. 2018: 7e-4, with smaller batches
+    anneal: int = 0  # outer steps after which the learning rate has fallen to zero; 0: it does not fall
+    discount: float = 0.9  # Wang et al. 2018
+    decay: float = 1.0  # Wang et al. 2016: plain returns
+    entropy: float = 0.05  # Wang et al. 2018; 2016: falling from 1 to 0
+    value_weight: float = 0.05  # Wang et al. 2016
+    normalise_advantages: bool = True  # ours: one rate then fits tasks whose returns differ
+
+
+def learner(config: Config, tasks: AbstractTaskDistribution, key: PRNGKeyArray) -> ActorCritic:
+    """A recurrent agent with fresh weights. Raises `TypeError` unless the tasks are of the control kind."""
+    memory_key, heads_key = jr.split(key)
+    size, _ = inputs(tasks, _READS)
+    return actor_critic(tasks, long_memory(size, config.width, key=memory_key), config.width, (), reads=_READS, key=heads_key)
+
+
+def long_memory(inputs: int, hidden: int, *, key: PRNGKeyArray) -> LSTM:
+    """An LSTM that reads loudly and recalls at full length: with Equinox's small weights, actions and rewards are never multiplied in
+    the gates, and A2C stays at chance for thousands of outer steps.
+
+    >>> long_memory(3, 8, key=jax.random.key(0)).start()[0].shape
+    (8,)
+    """
+    reading_key, recurrence_key = jr.split(key)
+    reading = jr.normal(reading_key, (4 * hidden, inputs)) / inputs**0.5
+    recurrence = jnp.concatenate(list(jr.orthogonal(recurrence_key, hidden, (4,))))
+    cell = eqx.nn.LSTMCell(inputs, hidden, key=key)
+    return LSTM(eqx.tree_at(lambda c: (c.weight_ih, c.weight_hh, c.bias), cell, (reading, recurrence, jnp.zeros(4 * hidden))))
+
+
+def program(config: Config, tasks: AbstractTaskDistribution) -> Program:
+    """A2C over whole lives, each in a new task."""
+    return a2c.improve(over_lives(config), tasks, lambda key: learner(config, tasks, key))
+
+
+def over_lives(config: Config) -> a2c.Config:
+    """A2C's settings for lives of `config.ticks` ticks, which count as one episode."""
+    return a2c.Config(**dataclasses.asdict(config), horizon=config.ticks, across_episodes=True)
+
+
+# Lives of Wang et al. 2016 and 2018: 100 pulls, 100 trials of two ticks, 6 trials. Outer steps are ours.
+_TWO_STEP = Config(ticks=200)
+_HARLOW = Config(ticks=6, lives=256)
+
+PRESETS = {
+    "correlated": Preset(Config(), CorrelatedBandit, 3_000, 100, "regret below that of Gittins"),
+    "two-step": Preset(_TWO_STEP, TwoStep, 2_000, 200, "about 0.7 reward a trial, as model-based players"),
+    "harlow": Preset(_HARLOW, Harlow, 5_000, 6, "over 0.9 from the second trial on"),
+    "smoke": Preset(Config(width=8, lives=4, ticks=8), lambda: BernoulliBandit(arms=3), 4, 8, "it runs"),
+}
+
+
+# --- Claims -------------------------------------------------------------------------------------------------------------------------
+
+
+@eqx.filter_jit
+def regret(who: AbstractLearner, key: PRNGKeyArray, pulls: int, n_tasks: int) -> Float[Array, ""]:
+    """By how much a life's expected rewards fall short of the better arm's, on average over held-out correlated bandits."""
+
+    def one(key: PRNGKeyArray) -> Float[Array, ""]:
+        task_key, life_key = jr.split(key)
+        task = CorrelatedBandit().sample(task_key, "test")
+        arms = lifetime(who, task, life_key, steps=pulls, record=lambda tick: tick.response)[1]
+        return jnp.sum(jnp.max(task.probabilities) - task.probabilities[arms])
+
+    return jnp.mean(jax.vmap(one)(jr.split(key, n_tasks)))
+
+
+@eqx.filter_jit
+def habits(who: AbstractLearner, key: PRNGKeyArray, ticks: int, n_tasks: int) -> tuple[Float[Array, "2 2"], Float[Array, ""]]:
+    """The stay probabilities `[rewarded, common]` over held-out two-step lives, and the mean reward of a trial."""
+
+    def one(key: PRNGKeyArray) -> tuple[Array, ...]:
+        task_key, life_key = jr.split(key)
+        return lifetime(who, TwoStep().sample(task_key, "test"), life_key, steps=ticks, record=step_record)[1]
+
+    played = trials(*jax.vmap(one)(jr.split(key, n_tasks)))
+    return stay_probabilities(played), jnp.mean(played.reward)
+
+
+def measure(scale: Scale, seed: int) -> Measurements:
+    """L2RL and players of known kind: regret on correlated arms, what makes them stay in the two-step task, and Harlow's curve."""
+    key = jr.fold_in(jr.key(seed), 1)
+    return _on_correlated_arms(scale, seed, key) | _on_two_steps(scale, seed, key) | _on_learning_sets(scale, seed, key)
+
+
+def _trained(name: str, scale: Scale, seed: int) -> AbstractLearner:
+    """The learner of a preset, its rate falling to zero; a little of that at smoke scale."""
+    preset = PRESETS[name]
+    steps = {"smoke": 30, "laptop": preset.steps, "full": 10 * preset.steps}[scale]
+    return train(program(dataclasses.replace(preset.config, anneal=steps), preset.tasks()), steps=steps, seed=seed)
+
+
+def _on_correlated_arms(scale: Scale, seed: int, key: PRNGKeyArray) -> dict[str, float]:
+    pulls, n_tasks = PRESETS["correlated"].ticks, 100 if scale == "smoke" else 5_000
+    players = {
+        "L2RL": _trained("correlated", scale, seed),
+        "Gittins": gittins(2, pulls),
+        "UCB1": UCB1(2),
+        "Thompson": Thompson(2),
+        "Bayes-optimal": CorrelatedGreedy(),
+    }
+    return {f"regret, {name}": float(regret(who, key, pulls, n_tasks)) for name, who in players.items()}
+
+
+def _on_two_steps(scale: Scale, seed: int, key: PRNGKeyArray) -> dict[str, float]:
+    players = {"L2RL": _trained("two-step", scale, seed), "model-free": ModelFree(), "model-based": ModelBased()}
+    measured: dict[str, float] = {}
+    for name, who in (players | {"optimal": TwoStepOptimal()}).items():
+        stay, reward = habits(who, key, PRESETS["two-step"].ticks, 50 if scale == "smoke" else 1_000)
+        rare, common = stay[1] - stay[0]
+        measured |= {f"reward makes {name} stay, {way}": float(effect) for way, effect in (("rare", rare), ("common", common))}
+        measured[f"reward a trial, {name}"] = float(reward)
+    return measured
+
+
+def _on_learning_sets(scale: Scale, seed: int, key: PRNGKeyArray) -> dict[str, float]:
+    preset = PRESETS["harlow"]
+    report = evaluate(
+        _trained("harlow", scale, seed), Harlow(), n_tasks=100 if scale == "smoke" else 5_000, steps=preset.ticks, key=key
+    )
+    curve = report.curve.mean
+    return {"Harlow, trial 1": float(curve[0]), "Harlow, trial 2": float(curve[1]), "Harlow, trials 2 to 6": float(curve[1:].mean())}
+
+
+CLAIMS = (
+    Claim(
+        id="l2rl-two-step",
+        statement=(
+            "With frozen weights, the LSTM beats rules that ignore the arms' correlation, plays the two-step task as a model-based"
+            " player does, and learns which of Harlow's objects is right in one trial."
+        ),
+        source="Wang et al. 2016, sections 3.1.2 and 3.2.1; Wang et al. 2018, simulation 5",
+        reported="figures only: regret below Gittins, UCB and Thompson on dependent arms; the stay pattern; chance, then near 1",
+        not_answered=(
+            "whether its activity computes as the model-based player does, rather than acting like it; images instead of features."
+        ),
+        measure=measure,
+        expected=(
+            Expectation("regret, L2RL", "<", "regret, Gittins"),
+            Expectation("regret, L2RL", "<", "regret, UCB1"),
+            Expectation("reward makes L2RL stay, common", ">", 0.0),
+            # A model-free player would stay after any reward, also one that came the rare way.
+            Expectation("reward makes L2RL stay, rare", "<", 0.0),
+            Expectation("Harlow, trials 2 to 6", ">", 0.9),
+        ),
+    ),
+)
