@@ -67,6 +67,8 @@ TASKS = {
     "point-goals": "quickstudy.tasks.point_navigation:PointGoals",
     "half-circle": "quickstudy.tasks.point_navigation:HalfCircle",
     "pushing": "quickstudy.tasks.pushing:Pushing",
+    "pushing-outward": "quickstudy.tasks.pushing_outward:PushingOutward",
+    "two-directions": "quickstudy.tasks.two_directions:TwoDirections",
     "hidden-goal": "quickstudy.tasks.dark_rooms:HiddenGoal",
     "dark-room": "quickstudy.tasks.dark_rooms:DarkRoom",
     "maze": "quickstudy.tasks.mazes:Maze",

@@ -32,7 +32,7 @@ def away(learner):
 
 def batch(learner, task=None):
     task = TASKS.sample(KEY, "train") if task is None else task
-    return eqx.filter_jit(lambda: lesson(collect(learner.player, task, jr.key(1), 6, 5), 0.99))()
+    return eqx.filter_jit(lambda: lesson(collect(learner.player, task, jr.key(1), 6, 5)[0], 0.99))()
 
 
 def test_the_inner_step_is_the_closed_form_and_leaves_the_policy_alone():

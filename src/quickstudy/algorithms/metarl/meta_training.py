@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 import jax.random as jr
 import optax
-from jaxtyping import Array, Float, Int, PRNGKeyArray, PyTree
+from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray, PyTree
 
 from quickstudy.algorithms.metarl.policy_adaptation import (
     AbstractActor,
@@ -47,6 +47,7 @@ class Schedule(NamedTuple):
 class Trial(NamedTuple):
     """One life in training, as lessons: those of the inner steps, `(inner_steps, ticks, ...)`, and that after the last of them.
 
+    The rewards of `last` are the task's scores.
     `surplus` is by how much a tick after the last step brought more than in the other tasks of the outer step. The surplus and the
     gains of `last` are in one unit for all tasks, so that what counts is the mean return.
     """
@@ -68,25 +69,34 @@ def clipped_adam(learning_rate: float) -> optax.GradientTransformation:
     return optax.chain(optax.clip_by_global_norm(0.5), optax.adam(learning_rate))
 
 
-def collect(player: Player, task: AbstractTask, key: PRNGKeyArray, episodes: int, horizon: int) -> Episodes:
-    """A batch lived side by side: `episodes` lives of `horizon` ticks in one task, put one after another."""
+def collect(
+    player: Player, task: AbstractTask, key: PRNGKeyArray, episodes: int, horizon: int
+) -> tuple[Episodes, Float[Array, " ticks"]]:
+    """A batch lived side by side: `episodes` lives of `horizon` ticks in one task, put one after another; and its scores."""
 
-    def record(tick: Tick) -> Episodes:
-        return episode_tick(player, tick.fast, tick.view, tick.response, tick.feedback)
+    def record(tick: Tick) -> tuple[Episodes, Float[Array, ""]]:
+        return episode_tick(player, tick.fast, tick.view, tick.response, tick.feedback), tick.score
 
-    lived = jax.vmap(lambda k: lifetime(player, task, k, steps=horizon, record=record)[1])(jr.split(key, episodes))
+    lived, gained = jax.vmap(lambda k: lifetime(player, task, k, steps=horizon, record=record)[1])(jr.split(key, episodes))
     lived = lived._replace(ends=lived.ends.at[:, -1].set(jnp.maximum(lived.ends[:, -1], int(End.TRUNCATED))))
-    return jax.tree.map(lambda leaf: leaf.reshape(episodes * horizon, *leaf.shape[2:]), lived)
+    return jax.tree.map(lambda leaf: leaf.reshape(episodes * horizon, *leaf.shape[2:]), (lived, gained))
 
 
 def practise(learner: AbstractPolicyAdapter, task: AbstractTask, key: PRNGKeyArray, schedule: Schedule, horizon: int) -> Trial:
-    """Live one task in batches, with an inner step between any two."""
+    """Live one task in batches, with an inner step between any two.
 
-    def stage(player: Player, k: PRNGKeyArray) -> tuple[Player, Lesson]:
-        learned = lesson(collect(player, task, k, schedule.episodes, horizon), learner.discount)
+    Inner steps learn from the rewards, which a learner sees; what is lived after them is judged by its scores.
+    """
+
+    def stage(player: Player, now: tuple[PRNGKeyArray, Bool[Array, ""]]) -> tuple[Player, Lesson]:
+        k, is_last = now
+        lived, gained = collect(player, task, k, schedule.episodes, horizon)
+        learned = lesson(lived._replace(rewards=jnp.where(is_last, gained, lived.rewards)), learner.discount)
         return with_actor(player, learner.improve(player.actor, learned)), learned
 
-    lessons = jax.lax.scan(stage, learner.player, jr.split(key, schedule.inner_steps + 1))[1]
+    stages = jnp.arange(schedule.inner_steps + 1)
+    keys = jr.split(key, schedule.inner_steps + 1)
+    lessons = jax.lax.scan(stage, learner.player, (keys, stages == schedule.inner_steps))[1]
     inner, last = (jax.tree.map(lambda leaf, part=part: leaf[part], lessons) for part in (slice(-1), -1))
     return Trial(inner, last, jnp.mean(last.episodes.rewards))
 
@@ -157,7 +167,7 @@ def learn(
 
 
 def scores(trials: Trial) -> Metrics:
-    """Rewards per tick before the first inner step and after the last."""
+    """Rewards per tick before the first inner step, and scores after the last; the same where what is seen is what counts."""
     after = jnp.mean(trials.last.episodes.rewards)
     first = trials.inner.episodes.rewards[:, :1]
     return {"score before": jnp.mean(first) if first.size else after, "score": after}

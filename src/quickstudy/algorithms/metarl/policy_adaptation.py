@@ -10,7 +10,7 @@ Sources: Finn et al. 2017, "Model-Agnostic Meta-Learning for Fast Adaptation of 
 
 import abc
 import math
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import equinox as eqx
 import jax
@@ -22,6 +22,7 @@ from quickstudy.algorithms.rl.actor_critic import EVERYTHING, OBSERVATION, Featu
 from quickstudy.core import AbstractLearner, AbstractTaskDistribution, End
 from quickstudy.nn.policies import Categorical, Gaussian, Policy
 from quickstudy.rl import returns
+from quickstudy.tasks.bandits import AbstractBandit
 from quickstudy.tasks.control import AbstractEnvironment, Actions, ControlView, Discrete
 
 Credit = Literal["full", "low-variance", "none"]
@@ -105,9 +106,18 @@ def actor(tasks: AbstractTaskDistribution, sees: Sees, width: int, deviation: fl
 
 
 def horizon(tasks: AbstractTaskDistribution) -> int:
-    """The ticks of the longest episode: an environment's time limit; a bandit's episodes are single pulls."""
-    task = eqx.filter_eval_shape(lambda key: tasks.sample(key, "train"), jr.key(0))
-    return int(task.horizon) if isinstance(task, AbstractEnvironment) else 1
+    """The ticks of the longest episode: an environment's time limit; a bandit's episodes are single pulls.
+
+    Raises `TypeError` for tasks that have neither.
+    """
+    task: Any = eqx.filter_eval_shape(lambda key: tasks.sample(key, "train"), jr.key(0))
+    while not isinstance(task, AbstractEnvironment | AbstractBandit) and hasattr(task, "task"):
+        task = task.task  # what a task is wrapped in changes its scores, not its episodes
+    if isinstance(task, AbstractBandit):
+        return 1
+    if not isinstance(task, AbstractEnvironment):
+        raise TypeError(f"tasks must have episodes with a time limit, not be {type(task).__name__}")
+    return int(task.horizon)
 
 
 # --- What is learned from it --------------------------------------------------------------------------------------------------------
