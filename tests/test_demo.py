@@ -11,7 +11,7 @@ from PIL import Image, ImageDraw
 from quickstudy import demo
 from quickstudy.algorithms.fewshot import protonet
 from quickstudy.algorithms.metarl import rl2
-from quickstudy.demo import characters
+from quickstudy.demo import bandits, characters
 from quickstudy.outer import Preset
 from quickstudy.tasks import EpisodeTask, Glyphs
 
@@ -22,6 +22,12 @@ def tiny(monkeypatch):
     preset = Preset(protonet.Config("mlp", 8), lambda: Glyphs(way=3, shot=1, query=1), 3, 1, "")
     monkeypatch.setitem(protonet.PRESETS, "glyphs", preset)
     monkeypatch.setattr(characters, "EPISODES", 4)
+    monkeypatch.setattr(demo.bandits, "show", lambda say: say("the second stop") or [])
+
+
+@pytest.fixture
+def few_bandits(monkeypatch):
+    """The second stop, but hardly any training and few bandits."""
     small = rl2.PRESETS["demo"]._replace(config=rl2.Config(tied=True, width=4, lives=4, ticks=8, minibatches=2), steps=7, ticks=8)
     monkeypatch.setitem(rl2.PRESETS, "demo", small)
     monkeypatch.setattr(bandits, "BANDITS", 50)
@@ -126,9 +132,10 @@ def test_the_digits_give_a_table_and_a_page(tmp_path, tiny):
     require_self_contained(page)
     assert [path.name for path in tmp_path.iterdir()] == ["index.html"]
     assert f"{accuracy[characters.NEIGHBOUR, 1]:.1f} %" in page
+    assert "the second stop" in said
 
 
-def test_the_second_stop_lists_the_agent_beside_the_strategies_best_first(tiny):
+def test_the_second_stop_lists_the_agent_beside_the_strategies_best_first(few_bandits):
     said = []
     sections = bandits.show(said.append)
     table = re.findall(r"^(\S.*?)\s+([\d.]+)   \[([\d.]+), ([\d.]+)\]$", "\n".join(said), re.M)
