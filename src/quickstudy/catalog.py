@@ -101,6 +101,8 @@ CLAIMS = {
     "dqn-per": "quickstudy.algorithms.rl.prioritised_replay",
     "lstm-optimizer": "quickstudy.algorithms.optimizers.lstm_optimizer",
     "lstm-optimizer-digits": "quickstudy.algorithms.optimizers.lstm_optimizer",
+    "maml-rl-nav": "quickstudy.algorithms.metarl.maml_rl",
+    "promp": "quickstudy.algorithms.metarl.promp",
 }
 
 FAMILIES = {

@@ -57,7 +57,9 @@ def learner(config: Config, tasks: AbstractTaskDistribution, key: PRNGKeyArray) 
 
 def common(config: Config) -> maml_rl.Config:
     """The settings that are MAML-RL's too."""
-    return maml_rl.Config(**{field.name: getattr(config, field.name) for field in dataclasses.fields(maml_rl.Config)})
+    known = {field.name for field in dataclasses.fields(maml_rl.Config)}
+    shared = {field.name: getattr(config, field.name) for field in dataclasses.fields(config) if field.name in known}
+    return maml_rl.Config(**shared)
 
 
 def loss(learner: MAMLRL, trial: Trial, clip: float, exploration: float) -> Float[Array, ""]:
