@@ -103,6 +103,7 @@ CLAIMS = {
     "lstm-optimizer-digits": "quickstudy.algorithms.optimizers.lstm_optimizer",
     "maml-rl-nav": "quickstudy.algorithms.metarl.maml_rl",
     "promp": "quickstudy.algorithms.metarl.promp",
+    "emaml-erl2": "quickstudy.algorithms.metarl.paid_exploration",
 }
 
 FAMILIES = {

@@ -178,8 +178,9 @@ CLAIMS = (
     Claim(
         id="maml-rl-nav",
         statement=(
-            "One policy-gradient step on 20 episodes of a new task brings MAML-RL near the best possible return, in two directions and to "
-            "2-D goals: at most half as far from it as before the step, and as a jointly trained policy after its own, tuned step."
+            "One policy-gradient step on 20 episodes of a new task brings MAML-RL near the best possible return, in two directions "
+            "and to 2-D goals: at most half as far from it as before the step, and as a jointly trained policy after its own, "
+            "tuned step."
         ),
         source="Finn et al. 2017, section 5.3",
         reported="figures only: one step suffices where pretraining needs many; 500 outer steps with TRPO, bodies with legs",
