@@ -118,15 +118,15 @@ def program(config: Config, tasks: AbstractTaskDistribution) -> Program:
 
 _SMALL = Config(width=8, sees="everything", episodes=4, tasks_per_step=2, epochs=2)
 PRESETS = {
-    "directions": Preset(Config(), TwoDirections, 150, 800, "about 15 an episode after one step, 0 before, 20 s"),
-    "goals": Preset(Config(), lambda: PointGoals(horizon=20), 150, 800, "about -3 an episode after one step, -8 before, 20 s"),
+    "directions": Preset(Config(), TwoDirections, 60, 800, "about 15 an episode after one step, 0 before, 15 s"),
+    "goals": Preset(Config(), lambda: PointGoals(horizon=20), 60, 800, "about -3.3 an episode after one step, -7.9 before, 15 s"),
     "smoke": Preset(_SMALL, lambda: BernoulliBandit(arms=3), 4, 8, "it runs"),
 }
 
 
 # --- Claims -------------------------------------------------------------------------------------------------------------------------
 
-RATES = (0.03, 0.1, 0.3, 1.0, 3.0)  # fine-tuning's, of which the best on validation tasks is taken
+RATES = (0.1, 0.3, 1.0, 3.0, 10.0)  # fine-tuning's, of which the best on validation tasks is taken
 
 
 def best_returns(tasks: TwoDirections | PointGoals, n: int = 10_000) -> float:
@@ -152,7 +152,7 @@ def measure_navigation(scale: Scale, seed: int) -> Measurements:
     Both live as many ticks in training, with the same outer steps. A smoke test, which only looks whether it runs, trains MAML-RL
     only.
     """
-    steps, n_tasks = {"smoke": (2, 4), "laptop": (150, 200), "full": (500, 1_000)}[scale]
+    steps, n_tasks = {"smoke": (2, 4), "laptop": (60, 100), "full": (500, 1_000)}[scale]
     config = _SMALL if scale == "smoke" else Config()
     jointly = dataclasses.replace(config, inner_steps=0, tasks_per_step=2 * config.tasks_per_step)
     families: dict[str, TwoDirections | PointGoals] = {"directions": TwoDirections(), "goals": PointGoals(horizon=20)}
@@ -178,18 +178,17 @@ CLAIMS = (
     Claim(
         id="maml-rl-nav",
         statement=(
-            "One policy-gradient step on 20 episodes of a new task brings MAML-RL near the best possible return, in two directions "
-            "and to 2-D goals: at most half as far from it as before the step, and as a jointly trained policy after its own, "
-            "tuned step."
+            "One policy-gradient step on 20 episodes of a new task brings MAML-RL at least twice as near to the best possible return, "
+            "in two directions and to 2-D goals, and nearer than a jointly trained policy after its own, tuned step."
         ),
         source="Finn et al. 2017, section 5.3",
         reported="figures only: one step suffices where pretraining needs many; 500 outer steps with TRPO, bodies with legs",
         not_answered="bodies with legs, episodes of hundreds of ticks, and goals that are rewarded sparsely.",
         measure=measure_navigation,
         expected=tuple(
-            Expectation(f"{family}: MAML-RL, short of the oracle", "<", f"{family}: {rival}, short of the oracle", factor=0.5)
+            Expectation(f"{family}: MAML-RL, short of the oracle", "<", f"{family}: {rival}, short of the oracle", factor=factor)
             for family in ("directions", "goals")
-            for rival in ("MAML-RL, no step", "fine-tuned")
+            for rival, factor in (("MAML-RL, no step", 0.5), ("fine-tuned", 1.0))
         ),
     ),
 )
