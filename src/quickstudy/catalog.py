@@ -39,6 +39,7 @@ METHODS = {
     "promp": "quickstudy.algorithms.metarl.promp",
     "emaml": "quickstudy.algorithms.metarl.emaml",
     "erl2": "quickstudy.algorithms.metarl.erl2",
+    "maesn": "quickstudy.algorithms.metarl.maesn",
     "pearl": "quickstudy.algorithms.metarl.pearl",
     "task-inference": "quickstudy.algorithms.metarl.task_inference",
     "unsup-meta-rl": "quickstudy.algorithms.metarl.unsup_meta_rl",
@@ -66,6 +67,8 @@ TASKS = {
     "point-goals": "quickstudy.tasks.point_navigation:PointGoals",
     "half-circle": "quickstudy.tasks.point_navigation:HalfCircle",
     "pushing": "quickstudy.tasks.pushing:Pushing",
+    "pushing-outward": "quickstudy.tasks.pushing_outward:PushingOutward",
+    "two-directions": "quickstudy.tasks.two_directions:TwoDirections",
     "hidden-goal": "quickstudy.tasks.dark_rooms:HiddenGoal",
     "dark-room": "quickstudy.tasks.dark_rooms:DarkRoom",
     "maze": "quickstudy.tasks.mazes:Maze",
@@ -100,6 +103,8 @@ CLAIMS = {
     "rl2-mdp": "quickstudy.algorithms.metarl.rl2_mdps",
     "lstm-optimizer": "quickstudy.algorithms.optimizers.lstm_optimizer",
     "lstm-optimizer-digits": "quickstudy.algorithms.optimizers.lstm_optimizer",
+    "maml-rl-nav": "quickstudy.algorithms.metarl.maml_rl",
+    "emaml-erl2": "quickstudy.algorithms.metarl.paid_exploration",
 }
 
 FAMILIES = {

@@ -9,7 +9,7 @@ import pytest
 from algorithms import tiny_mdp
 
 from quickstudy.algorithms.metarl import maml_rl
-from quickstudy.algorithms.metarl.meta_training import Trial, collect
+from quickstudy.algorithms.metarl.meta_training import Schedule, Trial, collect, practise
 from quickstudy.algorithms.metarl.policy_adaptation import (
     Episodes,
     Lesson,
@@ -19,13 +19,11 @@ from quickstudy.algorithms.metarl.policy_adaptation import (
     lesson,
     linear_baseline,
     surrogate,
-    with_actor,
 )
 from quickstudy.core import End, lifetime
 from quickstudy.nn.policies import Categorical
-from quickstudy.tasks import BernoulliBandit
+from quickstudy.tasks import BernoulliBandit, HalfCircle, Sinusoid
 from quickstudy.tasks.control import ControlView, Discrete
-from quickstudy.tasks.point_navigation import HalfCircle
 
 KEY = jr.key(0)
 RATE = 0.8
@@ -100,7 +98,8 @@ judge = eqx.filter_jit(lesson)
 def lived(rewards, ends, seen=None):
     n = len(rewards)
     seen = jnp.zeros((n, 1)) if seen is None else seen
-    return Episodes(seen, jnp.zeros(n, jnp.int32), jnp.array(rewards), jnp.array(ends, jnp.int32), Categorical(jnp.zeros((n, 2))))
+    none, plans, policies = jnp.zeros(n), tiny_mdp.no_plans(n), Categorical(jnp.zeros((n, 2)))
+    return Episodes(seen, plans, jnp.zeros(n, jnp.int32), jnp.array(rewards), jnp.array(ends, jnp.int32), policies, none)
 
 
 def test_gains_are_returns_within_episodes_of_which_time_and_place_explain_nothing():
@@ -137,11 +136,17 @@ def point_learner():
 def test_a_batch_is_episodes_times_the_time_limit():
     assert (horizon(TASKS), point_learner().ticks) == (5, 15)
     assert horizon(BernoulliBandit()) == 1
+    assert horizon(HalfCircle(shaped=True, horizon=7)) == 7
+
+
+def test_tasks_without_a_time_limit_are_refused():
+    with pytest.raises(TypeError, match="tasks must have episodes with a time limit, not be EpisodeTask"):
+        horizon(Sinusoid())
 
 
 def test_a_life_takes_the_inner_step_that_training_takes_from_the_same_episodes():
     learner, task = point_learner(), HalfCircle(sparse=False, horizon=5).sample(KEY, "train")
-    batch = eqx.filter_jit(collect)(learner.player, task, jr.key(1), 3, 5)
+    batch = eqx.filter_jit(collect)(learner.player, task, jr.key(1), 3, 5)[0]
     trained = eqx.filter_jit(lambda batch: learner.improve(learner.player.actor, lesson(batch, learner.discount)))(batch)
 
     def tick(fast, row):
@@ -184,21 +189,18 @@ def test_tasks_with_nothing_to_see_are_refused():
         actor(BernoulliBandit(), "observation", 4, 1.0, key=KEY)
 
 
-def test_a_player_keeps_its_noise_for_an_episode_or_a_tick():
-    task = TASKS.sample(KEY, "train")
-    record = lambda tick: tick.fast
-    for redraw, distinct in (("episode", 2), ("tick", 10)):
-        net = actor(TASKS, "observation", 4, 1.0, key=KEY)
-        wide = eqx.tree_at(lambda a: a.network.weights[0], net, jnp.zeros((5, 4)))
-        player = with_actor(Player(net, TASKS.actions, ("observation",), noise=3, redraw=redraw), wide)
-        noise = eqx.filter_jit(lifetime)(player, task, KEY, steps=10, record=record)[1]
-        assert noise.shape == (10, 3)
-        assert len({tuple(row) for row in np.asarray(noise).tolist()}) == distinct, redraw
-
-
 def test_the_lesson_of_a_trial_has_the_shapes_it_says():
     learner = point_learner()
-    judged = judge(eqx.filter_jit(collect)(learner.player, TASKS.sample(KEY, "train"), KEY, 3, 5), 0.99)
+    judged = judge(eqx.filter_jit(collect)(learner.player, TASKS.sample(KEY, "train"), KEY, 3, 5)[0], 0.99)
     assert isinstance(judged, Lesson)
     assert judged.gains.shape == (15,)
     assert (np.asarray(judged.episodes.ends).reshape(3, 5)[:, -1] == End.TRUNCATED).all()
+
+
+def test_inner_steps_learn_from_what_is_seen_and_what_follows_is_judged_by_what_counts():
+    shaped = HalfCircle(shaped=True, horizon=5)
+    live = eqx.filter_jit(lambda task: practise(point_learner(), task, KEY, Schedule(1, 3, 1, 1), 5))
+    trial = live(shaped.sample(KEY, "train"))
+    assert (np.asarray(trial.inner.episodes.rewards) >= 0).all(), "sparse rewards are not negative"
+    assert (np.asarray(trial.last.episodes.rewards) < 0).all(), "minus a distance is"
+    assert float(trial.surplus) == pytest.approx(float(trial.last.episodes.rewards.mean()))

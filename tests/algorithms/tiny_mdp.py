@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from quickstudy.algorithms.metarl.policy_adaptation import AbstractActor, Episodes, Lesson
+from quickstudy.algorithms.metarl.policy_adaptation import AbstractActor, Episodes, Lesson, Plan
 from quickstudy.core import End
 from quickstudy.nn.policies import Categorical
 
@@ -25,8 +25,14 @@ class Table(AbstractActor):
 
     logits: jax.Array
 
-    def __call__(self, seen):
+    def __call__(self, seen, plan):
         return Categorical(seen @ self.logits)
+
+    def draw_plan(self, key):
+        return jnp.zeros(0)
+
+    def plan_log_probability(self, plan):
+        return jnp.zeros(())
 
 
 def quarters():
@@ -51,7 +57,12 @@ def episodes(policy, trajectories):
     responses = jnp.array(trajectories, jnp.int32).ravel()
     rewards = jnp.array([[FIRST[a], SECOND[a, b]] for a, b in trajectories]).ravel()
     ends = jnp.array([End.RUNNING, End.TERMINATED] * len(trajectories), jnp.int32)
-    return Episodes(seen, responses, rewards, ends, jax.lax.stop_gradient(jax.vmap(policy)(seen)))
+    policies = jax.lax.stop_gradient(Categorical(seen @ policy.logits))
+    return Episodes(seen, no_plans(len(seen)), responses, rewards, ends, policies, policies.log_probability(responses))
+
+
+def no_plans(ticks):
+    return Plan(jnp.zeros((ticks, 0)), jnp.zeros(ticks, bool))
 
 
 def lesson(policy, trajectories):

@@ -19,11 +19,13 @@ from quickstudy.tasks.omniglot import Omniglot
 from quickstudy.tasks.pendulum import Pendulum
 from quickstudy.tasks.point_navigation import HalfCircle, PointGoals
 from quickstudy.tasks.pushing import Pushing
+from quickstudy.tasks.pushing_outward import PushingOutward
 from quickstudy.tasks.quadratics import Quadratic, Quadratics
 from quickstudy.tasks.random_mdps import RandomMDP, RandomMDPs
 from quickstudy.tasks.sinusoid import Sinusoid
 from quickstudy.tasks.small_nets import SmallNet, SmallNets
 from quickstudy.tasks.streams import Stream, StreamTask
+from quickstudy.tasks.two_directions import TwoDirections
 from quickstudy.tasks.two_step import TwoStep, TwoStepTask
 from quickstudy.tasks.unknown_arm import UnknownArm
 
@@ -55,6 +57,7 @@ __all__ = [
     "Pendulum",
     "PointGoals",
     "Pushing",
+    "PushingOutward",
     "Quadratic",
     "Quadratics",
     "RandomMDP",
@@ -65,6 +68,7 @@ __all__ = [
     "SmallNets",
     "Stream",
     "StreamTask",
+    "TwoDirections",
     "TwoStep",
     "TwoStepTask",
     "UnknownArm",

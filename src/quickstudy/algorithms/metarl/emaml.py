@@ -21,12 +21,11 @@ import dataclasses
 
 import jax
 import jax.numpy as jnp
-import optax
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from quickstudy.algorithms.metarl import maml_rl
 from quickstudy.algorithms.metarl.maml_rl import MAMLRL
-from quickstudy.algorithms.metarl.meta_training import Trial, adapted, meta_train
+from quickstudy.algorithms.metarl.meta_training import Trial, adapted, clipped_adam, meta_train
 from quickstudy.algorithms.metarl.policy_adaptation import Sees, clipped_surrogate
 from quickstudy.core import AbstractTaskDistribution
 from quickstudy.outer import Preset, Program
@@ -58,7 +57,9 @@ def learner(config: Config, tasks: AbstractTaskDistribution, key: PRNGKeyArray) 
 
 def common(config: Config) -> maml_rl.Config:
     """The settings that are MAML-RL's too."""
-    return maml_rl.Config(**{field.name: getattr(config, field.name) for field in dataclasses.fields(maml_rl.Config)})
+    known = {field.name for field in dataclasses.fields(maml_rl.Config)}
+    shared = {field.name: getattr(config, field.name) for field in dataclasses.fields(config) if field.name in known}
+    return maml_rl.Config(**shared)
 
 
 def loss(learner: MAMLRL, trial: Trial, clip: float, exploration: float) -> Float[Array, ""]:
@@ -75,7 +76,7 @@ def program(config: Config, tasks: AbstractTaskDistribution) -> Program:
     return meta_train(
         tasks,
         lambda learner, trial, key: (loss(learner, trial, config.clip, config.exploration), {}),
-        optax.adam(config.outer_learning_rate),
+        clipped_adam(config.outer_learning_rate),
         learner=lambda key: learner(config, tasks, key),
         schedule=maml_rl.schedule(common(config)),
     )

@@ -1,4 +1,4 @@
-"""What the claims of this folder share: what a learner earns in held-out tasks, apart from luck."""
+"""What the claims of this folder share: what a learner earns in held-out tasks, before and after it adapts, and apart from luck."""
 
 from collections.abc import Callable
 from typing import Any
@@ -7,9 +7,12 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import jax.random as jr
+import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from quickstudy.core import AbstractLearner, AbstractTaskDistribution, Tick, lifetime
+from quickstudy.algorithms.fewshot.measuring import held_out
+from quickstudy.algorithms.metarl.policy_adaptation import AbstractPolicyAdapter, horizon
+from quickstudy.core import AbstractLearner, AbstractTaskDistribution, Split, Tick, lifetime
 from quickstudy.evaluation import AbstractOracle, Reference
 
 _AT_ONCE = 1_000  # ours: tasks side by side, which bounds the memory
@@ -37,3 +40,11 @@ def expected_reward(
         return jnp.sum(lifetime(learner, task, life_key, steps=ticks, record=lambda tick: pays(task, tick))[1])
 
     return jnp.mean(jax.lax.map(one, jr.split(key, n_tasks), batch_size=min(n_tasks, _AT_ONCE)))
+
+
+def returns_by_step(
+    learner: AbstractPolicyAdapter, tasks: AbstractTaskDistribution, seed: int, *, n_tasks: int, steps: int = 1, split: Split = "test"
+) -> Float[np.ndarray, " batches"]:
+    """The mean return of an episode (of the time limit's ticks) before the first inner step and after each of `steps`."""
+    curve = held_out(learner, tasks, seed, ticks=(steps + 1) * learner.ticks, n_tasks=n_tasks, split=split).curve.mean
+    return horizon(tasks) * curve.reshape(steps + 1, learner.ticks).mean(axis=1)

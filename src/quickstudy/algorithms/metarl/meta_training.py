@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 import jax.random as jr
 import optax
-from jaxtyping import Array, Float, PRNGKeyArray
+from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray, PyTree
 
 from quickstudy.algorithms.metarl.policy_adaptation import (
     AbstractActor,
@@ -47,6 +47,7 @@ class Schedule(NamedTuple):
 class Trial(NamedTuple):
     """One life in training, as lessons: those of the inner steps, `(inner_steps, ticks, ...)`, and that after the last of them.
 
+    The rewards of `last` are the task's scores.
     `surplus` is by how much a tick after the last step brought more than in the other tasks of the outer step. The surplus and the
     gains of `last` are in one unit for all tasks, so that what counts is the mean return.
     """
@@ -63,36 +64,53 @@ class Training(NamedTuple):
     optimizer: optax.OptState
 
 
-def collect(player: Player, task: AbstractTask, key: PRNGKeyArray, episodes: int, horizon: int) -> Episodes:
-    """A batch lived side by side: `episodes` lives of `horizon` ticks in one task, put one after another."""
+def clipped_adam(learning_rate: float) -> optax.GradientTransformation:
+    """Adam on gradients no longer than 0.5: at the ends of the batch's epochs single ratios can be large."""
+    return optax.chain(optax.clip_by_global_norm(0.5), optax.adam(learning_rate))
 
-    def record(tick: Tick) -> Episodes:
-        return episode_tick(player, tick.fast, tick.view, tick.response, tick.feedback)
 
-    lived = jax.vmap(lambda k: lifetime(player, task, k, steps=horizon, record=record)[1])(jr.split(key, episodes))
+def collect(
+    player: Player, task: AbstractTask, key: PRNGKeyArray, episodes: int, horizon: int
+) -> tuple[Episodes, Float[Array, " ticks"]]:
+    """A batch lived side by side: `episodes` lives of `horizon` ticks in one task, put one after another; and its scores."""
+
+    def record(tick: Tick) -> tuple[Episodes, Float[Array, ""]]:
+        return episode_tick(player, tick.fast, tick.view, tick.response, tick.feedback), tick.score
+
+    lived, gained = jax.vmap(lambda k: lifetime(player, task, k, steps=horizon, record=record)[1])(jr.split(key, episodes))
     lived = lived._replace(ends=lived.ends.at[:, -1].set(jnp.maximum(lived.ends[:, -1], int(End.TRUNCATED))))
-    return jax.tree.map(lambda leaf: leaf.reshape(episodes * horizon, *leaf.shape[2:]), lived)
+    return jax.tree.map(lambda leaf: leaf.reshape(episodes * horizon, *leaf.shape[2:]), (lived, gained))
 
 
 def practise(learner: AbstractPolicyAdapter, task: AbstractTask, key: PRNGKeyArray, schedule: Schedule, horizon: int) -> Trial:
-    """Live one task in batches, with an inner step between any two."""
+    """Live one task in batches, with an inner step between any two.
 
-    def stage(player: Player, k: PRNGKeyArray) -> tuple[Player, Lesson]:
-        learned = lesson(collect(player, task, k, schedule.episodes, horizon), learner.discount)
+    Inner steps learn from the rewards, which a learner sees; what is lived after them is judged by its scores.
+    """
+
+    def stage(player: Player, now: tuple[PRNGKeyArray, Bool[Array, ""]]) -> tuple[Player, Lesson]:
+        k, is_last = now
+        lived, gained = collect(player, task, k, schedule.episodes, horizon)
+        learned = lesson(lived._replace(rewards=jnp.where(is_last, gained, lived.rewards)), learner.discount)
         return with_actor(player, learner.improve(player.actor, learned)), learned
 
-    lessons = jax.lax.scan(stage, learner.player, jr.split(key, schedule.inner_steps + 1))[1]
+    stages = jnp.arange(schedule.inner_steps + 1)
+    keys = jr.split(key, schedule.inner_steps + 1)
+    lessons = jax.lax.scan(stage, learner.player, (keys, stages == schedule.inner_steps))[1]
     inner, last = (jax.tree.map(lambda leaf, part=part: leaf[part], lessons) for part in (slice(-1), -1))
     return Trial(inner, last, jnp.mean(last.episodes.rewards))
 
 
 def practise_in_all(
-    learner: AbstractPolicyAdapter, tasks: AbstractTask, key: PRNGKeyArray, schedule: Schedule, horizon: int, axis: int | None = None
+    learner: Callable[[Int[Array, ""]], AbstractPolicyAdapter],
+    tasks: AbstractTask,
+    key: PRNGKeyArray,
+    schedule: Schedule,
+    horizon: int,
 ) -> Trial:
-    """Practise in stacked tasks, with one learner for all (`axis` None) or one for each (`axis` 0)."""
-    live = lambda learner, task, k: practise(learner, task, k, schedule, horizon)
-    axes = (eqx.if_array(0) if axis == 0 else None, eqx.if_array(0), 0)
-    trials = eqx.filter_vmap(live, in_axes=axes)(learner, tasks, jr.split(key, schedule.tasks))
+    """Practise in stacked tasks; `learner(i)` is who lives in the i-th of them."""
+    live = lambda i, task, k: practise(learner(i), task, k, schedule, horizon)
+    trials = jax.vmap(live)(jnp.arange(schedule.tasks), tasks, jr.split(key, schedule.tasks))
     means, spread = trials.surplus, trials.last.spread
     unit = jnp.sqrt(jnp.mean(spread**2))
     # Against the mean of the others: a baseline that a task's own draws do not touch leaves the gradient unbiased.
@@ -124,7 +142,7 @@ def meta_train(
     def update(state: Training, key: PRNGKeyArray) -> tuple[Training, Metrics]:
         task_key, live_key = jr.split(key)
         drawn = sample_tasks(tasks, task_key, "train", schedule.tasks)
-        trials = practise_in_all(state.learner, drawn, live_key, schedule, ticks)
+        trials = practise_in_all(lambda i: state.learner, drawn, live_key, schedule, ticks)
         state, metrics = learn(state, trials, loss, optimizer, schedule.epochs)
         return state, metrics | scores(trials)
 
@@ -132,9 +150,9 @@ def meta_train(
 
 
 def learn(
-    state: Training, trials: Trial, loss: Loss, optimizer: optax.GradientTransformation, epochs: int
+    state: Training, trials: PyTree, loss: Loss, optimizer: optax.GradientTransformation, epochs: int
 ) -> tuple[Training, Metrics]:
-    """`epochs` gradient steps on one batch of trials; metrics are the last one's."""
+    """`epochs` gradient steps on one batch of trials, or of trials and what belongs to them; metrics are the last one's."""
     arrays, rest = eqx.partition(state, eqx.is_array)
 
     def step(arrays: Any, _: None) -> tuple[Any, Metrics]:
@@ -149,7 +167,7 @@ def learn(
 
 
 def scores(trials: Trial) -> Metrics:
-    """Rewards per tick before the first inner step and after the last."""
+    """Rewards per tick before the first inner step, and scores after the last; the same where what is seen is what counts."""
     after = jnp.mean(trials.last.episodes.rewards)
     first = trials.inner.episodes.rewards[:, :1]
     return {"score before": jnp.mean(first) if first.size else after, "score": after}
