@@ -11,8 +11,8 @@ import pytest
 # numbers is NaN inside the gradient of a softmax (seen with jaxlib 0.10.2).
 os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=1 --xla_llvm_disable_expensive_passes=true")
 
-# What was compiled once, in whichever process, is read from disk the next time: two fifths of the suite's time. Every run begins with an
-# empty folder. The first process to come here makes it, and those that it starts inherit its name.
+# What was compiled once, in whichever process, is read from disk the next time, which saves two fifths of the suite's time. Every run
+# begins with an empty folder. The first process to come here makes it, and those that it starts inherit its name.
 if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
     FOLDER = tempfile.mkdtemp(prefix="quickstudy-tests-")
     os.environ |= {
