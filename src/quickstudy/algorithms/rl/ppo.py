@@ -37,6 +37,7 @@ from quickstudy.algorithms.rl.rollouts import (
     minibatches,
     settings,
     standardise,
+    unroll,
     value_errors,
 )
 from quickstudy.core import AbstractTask, AbstractTaskDistribution, Number, Switch
@@ -134,7 +135,7 @@ def surrogate(
     learner: AbstractActorCritic, batch: Batch, config: Config, seen: Moments, share: Number = 1.0
 ) -> tuple[Float[Array, ""], Metrics]:
     """The loss of a minibatch, and what to watch while it is minimised; `share` is what is left of the entropy bonus."""
-    policies, values = jax.vmap(learner.unroll)(batch.memories, batch.views)
+    policies, values = unroll(learner, batch)
     log_ratio = policies.log_probability(batch.responses) - batch.log_probabilities
     ratio = jnp.exp(log_ratio)
     gain = switch(config.normalise_advantages, lambda: standardise(batch.advantages), lambda: batch.advantages)
