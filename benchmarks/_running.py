@@ -93,15 +93,16 @@ class Compiled(NamedTuple):
 
 
 def compile_program(program: Any) -> Compiled:
-    """Compile a program's update, and make its first state."""
-    import equinox as eqx
+    """Compile a program's update as `quickstudy.run` does, and make its first state."""
     import jax
     import jax.random as jr
 
+    from quickstudy.outer.program import compile_lightly
+
     began = time.process_time()
-    start = jax.block_until_ready(eqx.filter_jit(program.init)(jr.key(0)))
+    start = jax.block_until_ready(compile_lightly(program.init)(jr.key(0)))
     begun = time.process_time()
-    update = eqx.filter_jit(program.update).lower(start, jr.key(1)).compile()
+    update = compile_lightly(program.update).lower(start, jr.key(1)).compile()
     compiled = time.process_time()
     state, key = start, jr.key(2)
 

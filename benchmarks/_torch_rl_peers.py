@@ -201,7 +201,7 @@ class HiddenGoal(gymnasium.Env):
 def plain_rl2(config: Config) -> Step:
     """RL^2 in the hidden-goal room: lives of several episodes, one memory through each, PPO over whole lives."""
     envs = SyncVectorEnv([HiddenGoal] * config.lives, autoreset_mode=AutoresetMode.SAME_STEP)
-    actions_n = HiddenGoal.action_space.n
+    actions_n = len(HiddenGoal.MOVES)
     # What ours reads: the place, the last action, its reward, the reward at the place of the action, and whether the episode ended.
     agent = Remembering(HiddenGoal.SIZE**2 + 2 * actions_n + 2, actions_n, config.width)
     optimizer = torch.optim.Adam(agent.parameters(), lr=config.learning_rate, eps=1e-5)

@@ -86,7 +86,7 @@ def run(
 
 # Small programs wait longer for the compiler than for the work: less optimisation saves a fifth of that wait, and did not slow down
 # what we measured. Not level 0: there XLA's exponential of very negative numbers is NaN in the gradient of a softmax (jaxlib 0.10.2).
-_compile: Any = functools.partial(eqx.filter_jit, compiler_options={"xla_backend_optimization_level": 1})  # type: ignore[call-overload]
+compile_lightly: Any = functools.partial(eqx.filter_jit, compiler_options={"xla_backend_optimization_level": 1})  # type: ignore[call-overload]
 
 
 # A few are kept, so that running one program again, resumed or with another seed, compiles nothing.
@@ -94,7 +94,7 @@ _compile: Any = functools.partial(eqx.filter_jit, compiler_options={"xla_backend
 def _compiled(program: Program) -> tuple[Callable[..., State], Callable[..., tuple[State, Metrics]]]:
     """The program's `init`, and a chunk of its updates, as compiled functions."""
 
-    @_compile
+    @compile_lightly
     def advance(state: State, first: Array, update_key: PRNGKeyArray, length: int) -> tuple[State, Metrics]:
         arrays, rest = eqx.partition(state, eqx.is_array)
 
@@ -105,7 +105,7 @@ def _compiled(program: Program) -> tuple[Callable[..., State], Callable[..., tup
         arrays, metrics = jax.lax.scan(body, arrays, first + jnp.arange(length, dtype=jnp.uint32))
         return eqx.combine(arrays, rest), metrics
 
-    return _compile(program.init), advance
+    return compile_lightly(program.init), advance
 
 
 def _require_finite(metrics: dict[str, np.ndarray], start: int) -> None:
