@@ -10,7 +10,7 @@ import resource
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -19,12 +19,11 @@ import numpy as np
 from quickstudy import measure as measuring
 
 RESULTS = Path(__file__).with_name("results")
-ONE_THREAD = {
-    "OMP_NUM_THREADS": "1",
-    "XLA_FLAGS": "--xla_cpu_multi_thread_eigen=false",
+COLD = {
     "JAX_ENABLE_COMPILATION_CACHE": "false",  # it would hide what a first run costs
     "PYTHONDONTWRITEBYTECODE": "",  # an installed package has its bytecode; so must a checkout
 }
+ONE_THREAD = COLD | {"OMP_NUM_THREADS": "1", "XLA_FLAGS": "--xla_cpu_multi_thread_eigen=false"}
 
 
 class Target(NamedTuple):
@@ -45,22 +44,22 @@ class Cost(NamedTuple):
     wall_seconds: float
 
 
-def spawn(command: Sequence[str]) -> tuple[str, Cost]:
-    """Run a command in a fresh process with one thread; returns its standard output and its cost, start and exit included.
+def spawn(command: Sequence[str], environment: Mapping[str, str] = ONE_THREAD) -> tuple[str, Cost]:
+    """Run a command in a fresh process, with one thread by default; returns its standard output and its cost, start and exit included.
 
     Raises `RuntimeError` with the process's last words if it fails.
     """
     before, began = _children_cpu_seconds(), time.perf_counter()
-    done = subprocess.run(command, env=os.environ | ONE_THREAD, capture_output=True, text=True)
+    done = subprocess.run(command, env=os.environ | environment, capture_output=True, text=True)
     cost = Cost(_children_cpu_seconds() - before, time.perf_counter() - began)
     if done.returncode:
         raise RuntimeError(f"{' '.join(command)} failed: {done.stderr.strip()[-2_000:]}")
     return done.stdout, cost
 
 
-def spawn_here(file: str) -> tuple[dict[str, Any], Cost]:
-    """Run a benchmark's file in a fresh process, where `main` calls its `here`; returns what that measured, and the cost."""
-    text, cost = spawn([sys.executable, file, "--here"])
+def spawn_here(file: str, *words: str, environment: Mapping[str, str] = ONE_THREAD) -> tuple[dict[str, Any], Cost]:
+    """Run a benchmark's file in a fresh process, where `main` calls its `here(*words)`; returns what that measured, and the cost."""
+    text, cost = spawn([sys.executable, file, "--here", *words], environment)
     return json.loads(text.splitlines()[-1]), cost
 
 
@@ -80,10 +79,63 @@ def spread(name: str, values: Sequence[float]) -> dict[str, float]:
     return {name: min(values), f"{name}_median": float(np.median(values))}
 
 
-def main(name: str, targets: Sequence[Target], measure: Callable[[], dict], here: Callable[[], dict] | None = None) -> None:
-    """Measure, print the table and store the result as JSON; with `--here` on the command line, print what `here()` measured."""
-    if here is not None and "--here" in sys.argv[1:]:
-        print(json.dumps(here()))
+class Compiled(NamedTuple):
+    """A program's update, compiled: `step` makes the next one, `update` is what it calls, from `start` at first.
+
+    Compiling includes tracing; the initialisation's is counted apart.
+    """
+
+    step: Callable[[], dict[str, Any]]
+    update: Callable
+    start: Any
+    compile_cpu_seconds: float
+    initialise_cpu_seconds: float
+
+
+def compile_program(program: Any) -> Compiled:
+    """Compile a program's update as `quickstudy.run` does, and make its first state."""
+    import jax
+    import jax.random as jr
+
+    from quickstudy.outer.program import compile_lightly
+
+    began = time.process_time()
+    start = jax.block_until_ready(compile_lightly(program.init)(jr.key(0)))
+    begun = time.process_time()
+    update = compile_lightly(program.update).lower(start, jr.key(1)).compile()
+    compiled = time.process_time()
+    state, key = start, jr.key(2)
+
+    def step() -> dict[str, Any]:
+        nonlocal state, key
+        key, step_key = jr.split(key)
+        state, metrics = jax.block_until_ready(update(state, step_key))
+        return metrics
+
+    return Compiled(step, update, start, compiled - begun, begun - began)
+
+
+def take_turns(steps: Mapping[str, Callable[[], Any]], *, repeats: int, calls: int = 1) -> dict[str, list[float]]:
+    """CPU-seconds per call of each repeat: a repeat makes some calls of the first, then of the second, and so on.
+
+    So whatever else the machine does meets them alike. Each is called once before the clock starts.
+    """
+    seconds: dict[str, list[float]] = {name: [] for name in steps}
+    for step in steps.values():
+        step()
+    for _ in range(repeats):
+        for name, step in steps.items():
+            began = time.process_time()
+            for _ in range(calls):
+                step()
+            seconds[name].append((time.process_time() - began) / calls)
+    return seconds
+
+
+def main(name: str, targets: Sequence[Target], measure: Callable[[], dict], here: Callable[..., dict] | None = None) -> None:
+    """Measure, print the table and store the result as JSON; after `--here` on the command line, print what `here` measures."""
+    if here is not None and sys.argv[1:2] == ["--here"]:
+        print(json.dumps(here(*sys.argv[2:])))
         return
     date, load = datetime.datetime.now(datetime.UTC), os.getloadavg()
     before, began = _children_cpu_seconds(), time.perf_counter()

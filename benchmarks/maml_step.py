@@ -9,12 +9,11 @@ same of medians. Compiling includes tracing.
 
 import importlib.metadata
 import importlib.util
-import time
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from _running import Target, main, spawn_here, use_one_core
+from _running import Compiled, Target, compile_program, main, spawn_here, take_turns, use_one_core
 
 if TYPE_CHECKING:
     from quickstudy.algorithms.fewshot.maml import Config
@@ -35,15 +34,6 @@ _TOLERANCE = 1e-3  # of loss and gradient, relative: five large inner steps ampl
 Step = Callable[[], Any]
 
 
-class Ours(NamedTuple):
-    """Our meta-step, compiled: `step` makes the next one, `update` is what it calls, from `state` at the start."""
-
-    step: Step
-    update: Callable
-    state: Any
-    compile_cpu_seconds: float
-
-
 def measure() -> dict[str, Any]:
     return spawn_here(__file__)[0]
 
@@ -52,12 +42,14 @@ def here() -> dict[str, Any]:
     """Measure in this process, which must not have imported JAX or PyTorch yet."""
     use_one_core()
     from quickstudy.algorithms.fewshot import maml
+    from quickstudy.core import count_floats
 
     config, tasks = maml.Config("conv4-stride", 32, inner_learning_rate=0.4, inner_steps=5, tasks_per_step=TASKS), _random_images()
-    exact = _compile(maml.program(config, tasks))
-    first_order = _compile(maml.program(config, tasks, "first-order"))
+    exact = compile_program(maml.program(config, tasks))
+    first_order = compile_program(maml.program(config, tasks, "first-order"))
+    assert count_floats(exact.start.learner) == PARAMETERS
     peers, agreement, versions, notes = _peers(exact, config, tasks)
-    seconds = _interleave({"exact": exact.step, "first_order": first_order.step} | peers)
+    seconds = take_turns({"exact": exact.step, "first_order": first_order.step} | peers, repeats=REPEATS, calls=STEPS)
     metrics = {
         "exact_compile_cpu_seconds": exact.compile_cpu_seconds,
         "first_order_compile_cpu_seconds": first_order.compile_cpu_seconds,
@@ -80,29 +72,7 @@ def _random_images() -> "AbstractTaskDistribution":
     return from_arrays(pixels, np.repeat(np.arange(classes), drawings), way=5, shot=1, query=1)
 
 
-def _compile(program: Any) -> Ours:
-    import equinox as eqx
-    import jax
-    import jax.random as jr
-
-    from quickstudy.core import count_floats
-
-    start = eqx.filter_jit(program.init)(jr.key(0))
-    assert count_floats(start.learner) == PARAMETERS
-    began = time.process_time()
-    update = eqx.filter_jit(program.update).lower(start, jr.key(1)).compile()
-    compiled = time.process_time() - began
-    state, key = start, jr.key(2)
-
-    def step() -> None:
-        nonlocal state, key
-        key, step_key = jr.split(key)
-        state, _ = jax.block_until_ready(update(state, step_key))
-
-    return Ours(step, update, start, compiled)
-
-
-def _peers(ours: Ours, config: "Config", tasks: "AbstractTaskDistribution") -> tuple[dict[str, Step], dict, dict, list[str]]:
+def _peers(ours: Compiled, config: "Config", tasks: "AbstractTaskDistribution") -> tuple[dict[str, Step], dict, dict, list[str]]:
     """The peers' steps, how far they are from ours, their versions, and what is to be said; nothing but that without the extra."""
     if not (importlib.util.find_spec("torch") and importlib.util.find_spec("higher")):
         return {}, {}, {}, ["no peers measured: they need PyTorch and higher, from the extra quickstudy[bench]"]
@@ -116,13 +86,13 @@ def _peers(ours: Ours, config: "Config", tasks: "AbstractTaskDistribution") -> t
     torch.set_num_threads(1)
     # The first of the two keys that `descend` splits the step's key into draws the tasks.
     _, drawn, _ = Uniform(tasks).propose(None, jr.split(jr.key(1))[0], TASKS)
-    after, metrics = ours.update(ours.state, jr.key(1))
+    after, metrics = ours.update(ours.start, jr.key(1))
     # Adam's first moment after its first step is a tenth of the gradient.
     gradient = jax.tree.map(lambda moment: 10 * moment, after.optimizer[0].mu.model)
     steps: dict[str, Step] = {}
     agreement: dict[str, float] = {}
     for name, loss in (("torch_func", torch_peers.func_loss), ("higher", torch_peers.higher_loss)):
-        step, model = torch_peers.meta_step(loss, ours.state.learner.model, config, torch_peers.as_tensors(drawn))
+        step, model = torch_peers.meta_step(loss, ours.start.learner.model, config, torch_peers.as_tensors(drawn))
         assert torch_peers.count_parameters(model) == PARAMETERS
         apart = torch_peers.differences(float(metrics["loss"]), gradient, step(), model)
         if max(apart) > _TOLERANCE:
@@ -132,20 +102,6 @@ def _peers(ours: Ours, config: "Config", tasks: "AbstractTaskDistribution") -> t
         steps[name] = step
         agreement |= {f"loss_difference_to_{name}": apart[0], f"gradient_difference_to_{name}": apart[1]}
     return steps, agreement, {name: importlib.metadata.version(name) for name in ("torch", "higher")}, []
-
-
-def _interleave(steps: dict[str, Step]) -> dict[str, list[float]]:
-    """CPU-seconds per step of each repeat: a repeat makes some steps of the first, then of the second, and so on."""
-    seconds: dict[str, list[float]] = {name: [] for name in steps}
-    for step in steps.values():
-        step()
-    for _ in range(REPEATS):
-        for name, step in steps.items():
-            began = time.process_time()
-            for _ in range(STEPS):
-                step()
-            seconds[name].append((time.process_time() - began) / STEPS)
-    return seconds
 
 
 if __name__ == "__main__":

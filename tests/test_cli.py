@@ -4,13 +4,17 @@ import contextlib
 import dataclasses
 import io
 import json
+import re
+from types import SimpleNamespace
 from typing import Literal
 
+import jax.numpy as jnp
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from quickstudy import catalog
+from quickstudy import catalog, store
 from quickstudy.cli import COMMANDS, main
 from quickstudy.cli.flags import Parser, add_config_flags, given_config
 from quickstudy.cli.show_progress import show_progress
@@ -187,6 +191,27 @@ def test_piped_progress_is_plain_lines(capsys):
     assert 9 <= len(lines) <= 11
     assert lines[-1].startswith("work  100/100  score 2  loss 1")
     assert "\x1b" not in "".join(lines)
+
+
+def test_the_printed_steps_per_second_agree_with_the_clock(capsys, tmp_path, monkeypatch):
+    clock, read, resume = SimpleNamespace(seconds=0.0), [], store.resume
+
+    def timed(folder):
+        """Compiling takes a minute, the other chunks hundredths of a second; the steps are counted by the lives themselves."""
+        for chunk, progress in enumerate(resume(folder)):
+            assert all(isinstance(values, np.ndarray) for values in progress.metrics.values())  # the device is done
+            clock.seconds += 0.02 + 0.001 * chunk if chunk else 60.0
+            read.append((clock.seconds, int(jnp.sum(progress.state.window.lives.tick))))
+            yield progress
+
+    monkeypatch.setattr(store, "resume", timed)
+    monkeypatch.setattr("quickstudy.cli.show_progress.time", SimpleNamespace(perf_counter=lambda: clock.seconds))
+    assert main(["train", "ppo", "--preset", "smoke", "--steps", "6", "--out", str(tmp_path / "run")]) == 0
+    printed = re.findall(r" (\d+)/6 .* ([\d,]+) environment steps/s", capsys.readouterr().out)
+    assert [int(step) for step, _ in printed] == [2, 3, 4, 5, 6]
+    for step, per_second in printed:
+        (began, before), (now, after) = read[0], read[int(step) - 1]
+        assert float(per_second.replace(",", "")) == pytest.approx((after - before) / (now - began), rel=0.05)
 
 
 _FLAGS = ["--preset", "--steps", "--seed", "--seeds", "--out", "--resume", "--inner-steps", "--network", "--n-tasks", "--json"]

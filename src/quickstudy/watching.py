@@ -9,7 +9,7 @@ import jax.random as jr
 import numpy as np
 from jaxtyping import PRNGKeyArray, UInt8
 
-from quickstudy.core import AbstractLearner, AbstractTask, End, World, lifetime, live, nothing
+from quickstudy.core import AbstractLearner, AbstractTask, End, World, birth, live
 from quickstudy.tasks.control import AbstractControlTask, Discrete
 
 
@@ -34,7 +34,7 @@ def frames(learner: AbstractLearner, task: AbstractTask, key: PRNGKeyArray, tick
     if not isinstance(task, AbstractControlTask):
         raise TypeError(f"only tasks of the control kind can be watched, not {type(task).__name__}")
     record = lambda tick: (tick.response, tick.score, tick.end)
-    born = eqx.filter_jit(lambda learner, task, key: lifetime(learner, task, key, steps=0, record=nothing)[0])
+    born = eqx.filter_jit(birth)
     move = eqx.filter_jit(lambda learner, task, life, key: live(learner, task, life, key, steps=1, record=record))
     life, live_key, episode = born(learner, task, key), jr.split(key, 3)[2], 1
     for tick in range(ticks):

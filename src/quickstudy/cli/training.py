@@ -113,9 +113,10 @@ def _train(folder: Path) -> int:
     from quickstudy.outer import NonFiniteError
 
     settings, start = store.read_settings(folder), store.steps_done(folder)
+    ticks = _ticks_of_a_step(settings.config, store.tasks_of(settings))
     again = f"quickstudy: interrupted; resume with: quickstudy train --resume {shlex.quote(str(folder))}"
     last: dict[str, float] = {}
-    with watch(again) as interrupt, show_progress(str(folder), total=settings.steps, start=start) as report:
+    with watch(again) as interrupt, show_progress(str(folder), total=settings.steps, start=start, ticks=ticks) as report:
         try:
             for progress in store.resume(folder):
                 last = {name: float(values.mean()) for name, values in progress.metrics.items()}
@@ -131,6 +132,14 @@ def _train(folder: Path) -> int:
     print(f"{folder} is trained: {settings.steps} steps{'  ' + text_of(last) if last else ''}")
     print(f"Next: quickstudy eval {shlex.quote(str(folder))}")
     return 0
+
+
+def _ticks_of_a_step(config: Any, tasks: Any) -> int:
+    """How many ticks of an environment a method lives in one outer step, 0 where its settings do not say."""
+    from quickstudy.tasks.control import AbstractControl
+
+    says = isinstance(tasks, AbstractControl) and hasattr(config, "lives") and hasattr(config, "ticks")
+    return config.lives * config.ticks if says else 0
 
 
 def eval_command(arguments: Sequence[str]) -> int:

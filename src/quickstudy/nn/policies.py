@@ -30,7 +30,9 @@ class Categorical(eqx.Module):
         return jnp.argmax(self.logits, axis=-1).astype(jnp.int32)
 
     def log_probability(self, action: Int[Array, "..."]) -> Float[Array, "..."]:
-        return jnp.take_along_axis(jax.nn.log_softmax(self.logits), action[..., None], axis=-1)[..., 0]
+        # A masked sum, since the gradient of an index is a scatter, which goes one by one on a CPU.
+        chosen = jax.nn.one_hot(action, self.logits.shape[-1], dtype=bool)
+        return jnp.sum(jnp.where(chosen, jax.nn.log_softmax(self.logits), 0.0), axis=-1)
 
     def entropy(self) -> Float[Array, "..."]:
         log = jax.nn.log_softmax(self.logits)

@@ -17,9 +17,8 @@ from quickstudy.core import (
     Life,
     Records,
     Tick,
-    lifetime,
+    birth,
     live,
-    nothing,
     sample_tasks,
     score,
 )
@@ -39,8 +38,7 @@ class Window(NamedTuple):
 
 def begin_lives(learners: AbstractLearner, tasks: AbstractTask, keys: Keys, axis: int | None) -> Life:
     """Begin a life in every task: one shared learner (`axis` None) or one learner per task (`axis` 0)."""
-    begin = lambda learner, task, k: lifetime(learner, task, k, steps=0, record=nothing)[0]
-    return eqx.filter_vmap(begin, in_axes=(eqx.if_array(0) if axis == 0 else None, eqx.if_array(0), 0))(learners, tasks, keys)
+    return eqx.filter_vmap(birth, in_axes=(eqx.if_array(0) if axis == 0 else None, eqx.if_array(0), 0))(learners, tasks, keys)
 
 
 def live_window(

@@ -138,11 +138,11 @@ def over_lives(config: Any) -> ppo.Config:
 
 PRESETS = {
     "bandit": Preset(
-        Config(lives=128, minibatches=8, anneal=1_000),
+        Config(tied=True, width=16, learning_rate=0.005, anneal=700),
         BernoulliBandit,
-        1_000,
+        700,
         100,
-        "about 77.6 in 100 pulls of five arms, where the Gittins index has 78.8, 70 s",
+        "about 78.3 in 100 pulls of five arms, where the Gittins index has 78.7, 40 s",
     ),
     "demo": Preset(
         Config(tied=True, width=16, learning_rate=0.005, entropy=0.02, anneal=400),

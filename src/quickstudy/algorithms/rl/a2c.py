@@ -23,7 +23,19 @@ import optax
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from quickstudy.algorithms.rl.actor_critic import AbstractActorCritic, ActorCritic, Sees, reacting
-from quickstudy.algorithms.rl.rollouts import Batch, Moments, State, begin, descend, gather, left, settings, standardise, value_errors
+from quickstudy.algorithms.rl.rollouts import (
+    Batch,
+    Moments,
+    State,
+    begin,
+    descend,
+    gather,
+    left,
+    settings,
+    standardise,
+    unroll,
+    value_errors,
+)
 from quickstudy.core import AbstractTaskDistribution, Number, Switch
 from quickstudy.outer import Metrics, Preset, Program, flatten, switch
 from quickstudy.tasks.bandits import BernoulliBandit
@@ -80,7 +92,7 @@ def policy_loss(
     learner: AbstractActorCritic, batch: Batch, config: Config, seen: Moments, share: Number = 1.0
 ) -> tuple[Float[Array, ""], Metrics]:
     """The loss of a window, and what to watch while it is minimised; `share` is what is left of the entropy bonus."""
-    policies, values = jax.vmap(learner.unroll)(batch.memories, batch.views)
+    policies, values = unroll(learner, batch)
     gain = switch(config.normalise_advantages, lambda: standardise(batch.advantages), lambda: batch.advantages)
     actor = -jnp.mean(policies.log_probability(batch.responses) * gain)
     critic = jnp.mean(value_errors(values, batch, seen, 0.0, clips=False)) / 2

@@ -1,7 +1,9 @@
 """Agents that judge what they see: a policy to draw the action from, and what the future is worth."""
 
 import abc
+import itertools
 import math
+from collections.abc import Sequence
 from typing import Any, Literal, TypeAlias
 
 import equinox as eqx
@@ -105,10 +107,13 @@ def inputs(tasks: AbstractTaskDistribution, reads: tuple[Feature, ...]) -> tuple
     return sum(sizes[name] for name in reads), actions
 
 
+Weights = tuple[Float[Array, "_ _"], ...]
+
+
 class TanhMLP(eqx.Module):
     """Layers of the given `widths` with tanh between them, for one example."""
 
-    weights: tuple[Float[Array, "_ _"], ...]
+    weights: Weights
     biases: tuple[Float[Array, " _"], ...]
 
     def __call__(self, x: Float[Array, " inputs"]) -> Float[Array, " outputs"]:
@@ -126,12 +131,25 @@ def head(widths: tuple[int, ...], last: float, orthogonal: Switch, *, key: PRNGK
     >>> head((4, 64, 2), 0.01, True, key=jax.random.key(0))(jnp.ones(4)).shape
     (2,)
     """
-    keys = jr.split(key, len(widths) - 1)
-    gains = [math.sqrt(2)] * (len(widths) - 2) + [last]
-    initial, glorot = jax.nn.initializers.orthogonal, jax.nn.initializers.glorot_uniform()
-    draw = lambda gain, key, *shape: switch(orthogonal, lambda: initial(gain)(key, shape), lambda: glorot(key, shape))
-    weights = tuple(draw(*layer) for layer in zip(gains, keys, widths, widths[1:], strict=False))
+    shapes = list(itertools.pairwise(widths))
+    gains = [math.sqrt(2)] * (len(shapes) - 1) + [last]
+    weights = switch(orthogonal, lambda: _orthogonal(key, shapes, gains), lambda: _glorot(key, shapes))
     return TanhMLP(weights, tuple(jnp.zeros(o) for o in widths[1:]))
+
+
+def _orthogonal(key: PRNGKeyArray, shapes: Sequence[tuple[int, int]], gains: Sequence[float]) -> Weights:
+    """Matrices whose columns are orthonormal, or their rows; drawn at once where their longer sides are equal: it compiles faster."""
+    drawn = {}
+    for long in {max(shape) for shape in shapes}:
+        short = [min(shape) for shape in shapes if max(shape) == long]
+        drawn[long] = iter(jr.orthogonal(jr.fold_in(key, long), long, (len(short),), m=max(short)))
+    columns = [next(drawn[max(shape)])[:, : min(shape)] for shape in shapes]
+    return tuple(gain * (q if i >= o else q.T) for gain, q, (i, o) in zip(gains, columns, shapes, strict=True))
+
+
+def _glorot(key: PRNGKeyArray, shapes: Sequence[tuple[int, int]]) -> Weights:
+    initial = jax.nn.initializers.glorot_uniform()
+    return tuple(initial(k, shape) for k, shape in zip(jr.split(key, len(shapes)), shapes, strict=True))
 
 
 def actor_critic(

@@ -37,6 +37,7 @@ from quickstudy.algorithms.rl.rollouts import (
     minibatches,
     settings,
     standardise,
+    unroll,
     value_errors,
 )
 from quickstudy.core import AbstractTask, AbstractTaskDistribution, Number, Switch
@@ -134,7 +135,7 @@ def surrogate(
     learner: AbstractActorCritic, batch: Batch, config: Config, seen: Moments, share: Number = 1.0
 ) -> tuple[Float[Array, ""], Metrics]:
     """The loss of a minibatch, and what to watch while it is minimised; `share` is what is left of the entropy bonus."""
-    policies, values = jax.vmap(learner.unroll)(batch.memories, batch.views)
+    policies, values = unroll(learner, batch)
     log_ratio = policies.log_probability(batch.responses) - batch.log_probabilities
     ratio = jnp.exp(log_ratio)
     gain = switch(config.normalise_advantages, lambda: standardise(batch.advantages), lambda: batch.advantages)
@@ -160,6 +161,12 @@ def program(config: Config, tasks: AbstractTaskDistribution) -> Program:
 
 
 PRESETS = {
-    "cartpole": Preset(Config(lives=16), CartPole, 240, 500, "the pole stands for all of 500 ticks, 10 s"),
+    "cartpole": Preset(
+        Config(lives=16, ticks=64, epochs=8, learning_rate=0.002, anneal=60),
+        CartPole,
+        60,
+        500,
+        "the pole stands for all of 500 ticks after 61,440 of training, 6 s",
+    ),
     "smoke": Preset(Config(lives=4, ticks=8, minibatches=2, width=8, sees="everything"), BernoulliBandit, 4, 8, "it runs"),
 }

@@ -17,7 +17,7 @@ from quickstudy.algorithms.rl.actor_critic import AbstractActorCritic
 from quickstudy.core import AbstractTaskDistribution, End, Number, Switch, Tick, sample_tasks
 from quickstudy.nn.policies import Policy
 from quickstudy.outer.program import Metrics, switch
-from quickstudy.outer.windows import Window, begin_lives, choose, live_window
+from quickstudy.outer.windows import Keys, Window, begin_lives, choose, live_window
 from quickstudy.rl import advantages, bootstrap, explained_variance
 from quickstudy.tasks.control import ControlView
 
@@ -133,9 +133,9 @@ def begin(settings: Settings, tasks: AbstractTaskDistribution, new: AbstractActo
 
 def gather(settings: Settings, tasks: AbstractTaskDistribution, state: State, key: PRNGKeyArray) -> tuple[State, Batch, Metrics]:
     """Live on for a window of ticks, and judge what was done: the state after it, what there is to learn from, and what to watch."""
-    begin_key, live_key = jr.split(key)
-    before = renew(settings, tasks, state.window, begin_key)
-    window, rollout = act(settings, before, live_key)
+    keys = jr.split(key, 1 + settings.lives)
+    before = renew(settings, tasks, state.window, keys[0])
+    window, rollout = act(settings, before, keys[1:])
     rewards, sums, rewards_seen = _scale(settings, state, rollout)
     batch, metrics = _judge(settings, window, rollout, rewards, state.values)
     batch = batch._replace(memories=before.lives.fast)
@@ -157,8 +157,8 @@ def renew(settings: Settings, tasks: AbstractTaskDistribution, window: Window, k
     return window._replace(tasks=drawn, lives=choose(ended, born, window.lives))
 
 
-def act(settings: Settings, window: Window, key: PRNGKeyArray) -> tuple[Window, Rollout]:
-    """Live `ticks` more in every life, and keep what there is to learn from."""
+def act(settings: Settings, window: Window, keys: Keys) -> tuple[Window, Rollout]:
+    """Live `ticks` more in every life, each with a key, and keep what there is to learn from."""
     learner, _ = window.slow
 
     def record(tick: Tick) -> Rollout:
@@ -167,7 +167,7 @@ def act(settings: Settings, window: Window, key: PRNGKeyArray) -> tuple[Window, 
         last = (None, None) if settings.across_episodes else (tick.feedback, tick.fast)
         return Rollout(tick.view, tick.response, tick.score, tick.end, policy, value, *last)
 
-    lives, rollout = live_window(learner, window, jr.split(key, settings.lives), settings.ticks, None, record)
+    lives, rollout = live_window(learner, window, keys, settings.ticks, None, record)
     return window._replace(lives=lives), rollout
 
 
@@ -228,6 +228,15 @@ def _what_follows(
     return bootstrap(after, rollout.ends)
 
 
+def unroll(learner: AbstractActorCritic, batch: Batch) -> tuple[Policy, Float[Array, "sequences ticks"]]:
+    """What an agent says at every tick of a batch."""
+    if jax.tree.leaves(batch.memories):
+        return jax.vmap(learner.unroll)(batch.memories, batch.views)
+    # Sequences of one tick each are unrolled as one: an axis less saves the gradient of each matrix product a transposition.
+    said = learner.unroll(batch.memories, jax.tree.map(lambda leaf: leaf[:, 0], batch.views))
+    return jax.tree.map(lambda leaf: leaf[:, None], said)
+
+
 def value_errors(
     values: Float[Array, "sequences ticks"], batch: Batch, seen: Moments, clip: Number, clips: Switch
 ) -> Float[Array, "sequences ticks"]:
@@ -258,8 +267,11 @@ def minibatches(sequences: int, epochs: int, n: int, key: PRNGKeyArray) -> Int[A
     """
     if sequences % n:
         raise ValueError(f"minibatches must divide the {sequences} sequences of a window, not {n}")
-    order = jnp.argsort(jr.uniform(key, (epochs, sequences)), axis=1)
-    return order.reshape(epochs * n, -1)
+    # Random numbers are sorted that are their own places modulo the sequences: it takes a sixth of the time of an argsort.
+    place = jnp.arange(sequences, dtype=jnp.uint32)
+    numbers = jr.bits(key, (epochs, sequences)) // 2  # so that the next line cannot overflow
+    order = jnp.sort(numbers - numbers % sequences + place[None], axis=1) % sequences
+    return order.astype(jnp.int32).reshape(epochs * n, -1)
 
 
 def left(state: State, anneal: int | Float[Array, ""]) -> Number:

@@ -35,6 +35,7 @@ from quickstudy.algorithms.rl.rollouts import (
     minibatches,
     settings,
     standardise,
+    unroll,
     value_errors,
 )
 from quickstudy.core import AbstractTaskDistribution, Number, Switch
@@ -99,7 +100,7 @@ def improve(config: Config, tasks: AbstractTaskDistribution, learner: Callable[[
 def step_policy(config: Config, learner: ActorCritic, batch: Batch) -> tuple[ActorCritic, Metrics]:
     """The learner after one bounded step of its policy, and what to watch: loss, entropy, realised divergence, share of the step."""
     weights, shaped = flatten(learner)
-    policies_of = lambda w: jax.vmap(shaped(w).unroll)(batch.memories, batch.views)[0]
+    policies_of = lambda w: unroll(shaped(w), batch)[0]
     gain = switch(config.normalise_advantages, lambda: standardise(batch.advantages), lambda: batch.advantages)
 
     def surrogate(w: Weights) -> Float[Array, ""]:
@@ -175,7 +176,7 @@ def fit_critic(
     rate = config.learning_rate * left(state, config.anneal)
 
     def loss(w: Weights, few: Batch) -> Float[Array, ""]:
-        values = jax.vmap(judging(w).unroll)(few.memories, few.views)[1]
+        values = unroll(judging(w), few)[1]
         return jnp.mean(value_errors(values, few, state.values, config.value_clip, config.clip_values)) / 2
 
     def step(carry: tuple, chosen: Int[Array, " sequences"]) -> tuple[tuple, Float[Array, ""]]:
