@@ -73,7 +73,7 @@ def measure_claim(name: str, scale: str, results: Path, command: str) -> Iterato
         values = {arm: float(value) for arm, value in claim.measure(scale, seed).items()}
         done.append({"seed": seed, "values": values, "seconds": time.perf_counter() - wall, "cpu_seconds": time.process_time() - cpu})
         _append(partial, done[-1])
-        # Compiled programs map pages of their own, and Linux ends a process with 65,530 mappings: a large claim would get there.
+        # Compiled programs map pages of their own, and Linux allows 65,530 mappings: the repeats of a large claim would get there.
         jax.clear_caches()
         yield len(done), total, done[-1]
     _write(path, summarise(claim, scale, done[:total], command))
