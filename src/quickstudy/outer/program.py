@@ -87,8 +87,8 @@ def run(
 def compile_lightly(function: Callable[..., Any]) -> Callable[..., Any]:
     """Compile with less optimisation on a CPU, where small programs wait longer for the compiler than for the work.
 
-    It saves a fifth of that wait, and did not slow down what we measured. Not level 0: there XLA's exponential of very negative numbers
-    is NaN in the gradient of a softmax (jaxlib 0.10.2).
+    It saves a fifth of that wait, and did not slow down what we measured. Not level 0: there XLA's exponential of very negative
+    numbers is NaN in the gradient of a softmax (jaxlib 0.10.2).
     """
     options = {"xla_backend_optimization_level": 1} if jax.default_backend() == "cpu" else None
     return eqx.filter_jit(function, compiler_options=options)  # type: ignore[call-overload]
