@@ -101,6 +101,7 @@ CLAIMS = {
     "dqn-per": "quickstudy.algorithms.rl.prioritised_replay",
     "rl2-bandits": "quickstudy.algorithms.metarl.rl2_bandits",
     "rl2-mdp": "quickstudy.algorithms.metarl.rl2_mdps",
+    "l2rl-two-step": "quickstudy.algorithms.metarl.l2rl",
     "lstm-optimizer": "quickstudy.algorithms.optimizers.lstm_optimizer",
     "lstm-optimizer-digits": "quickstudy.algorithms.optimizers.lstm_optimizer",
     "maml-rl-nav": "quickstudy.algorithms.metarl.maml_rl",

@@ -85,12 +85,15 @@ def over_lives(config: Config) -> a2c.Config:
 
 # Lives of Wang et al. 2016 and 2018: 100 pulls, 100 trials of two ticks, 6 trials. Outer steps are ours.
 _TWO_STEP = Config(ticks=200)
-_HARLOW = Config(ticks=6, lives=256)
+# With fewer units, or with eight features, it stayed at 0.73 from the second trial on.
+_HARLOW = Config(ticks=6, lives=256, width=96, learning_rate=0.003, entropy=0.01)
 
 PRESETS = {
     "correlated": Preset(Config(), CorrelatedBandit, 3_000, 100, "regret below that of Gittins"),
     "two-step": Preset(_TWO_STEP, TwoStep, 2_000, 200, "about 0.7 reward a trial, as model-based players"),
-    "harlow": Preset(_HARLOW, Harlow, 5_000, 6, "over 0.9 from the second trial on"),
+    "harlow": Preset(
+        _HARLOW, lambda: Harlow(features=4), 5_000, 6, "0.97 from the second trial on with two seeds of three, else 0.73"
+    ),
     "smoke": Preset(Config(width=8, lives=4, ticks=8), lambda: BernoulliBandit(arms=3), 4, 8, "it runs"),
 }
 
@@ -123,12 +126,6 @@ def habits(who: AbstractLearner, key: PRNGKeyArray, ticks: int, n_tasks: int) ->
     return stay_probabilities(played), jnp.mean(played.reward)
 
 
-def measure(scale: Scale, seed: int) -> Measurements:
-    """L2RL and players of known kind: regret on correlated arms, what makes them stay in the two-step task, and Harlow's curve."""
-    key = jr.fold_in(jr.key(seed), 1)
-    return _on_correlated_arms(scale, seed, key) | _on_two_steps(scale, seed, key) | _on_learning_sets(scale, seed, key)
-
-
 def _trained(name: str, scale: Scale, seed: int) -> AbstractLearner:
     """The learner of a preset, its rate falling to zero; a little of that at smoke scale."""
     preset = PRESETS[name]
@@ -136,7 +133,9 @@ def _trained(name: str, scale: Scale, seed: int) -> AbstractLearner:
     return train(program(dataclasses.replace(preset.config, anneal=steps), preset.tasks()), steps=steps, seed=seed)
 
 
-def _on_correlated_arms(scale: Scale, seed: int, key: PRNGKeyArray) -> dict[str, float]:
+def measure_arms(scale: Scale, seed: int) -> Measurements:
+    """The regret on correlated arms of L2RL, of rules that believe in independent ones, and of exact belief."""
+    key = jr.fold_in(jr.key(seed), 1)
     pulls, n_tasks = PRESETS["correlated"].ticks, 100 if scale == "smoke" else 5_000
     players = {
         "L2RL": _trained("correlated", scale, seed),
@@ -148,7 +147,9 @@ def _on_correlated_arms(scale: Scale, seed: int, key: PRNGKeyArray) -> dict[str,
     return {f"regret, {name}": float(regret(who, key, pulls, n_tasks)) for name, who in players.items()}
 
 
-def _on_two_steps(scale: Scale, seed: int, key: PRNGKeyArray) -> dict[str, float]:
+def measure_two_step(scale: Scale, seed: int) -> Measurements:
+    """What makes L2RL stay in the two-step task, beside players of known kind, and what a trial earns."""
+    key = jr.fold_in(jr.key(seed), 1)
     players = {"L2RL": _trained("two-step", scale, seed), "model-free": ModelFree(), "model-based": ModelBased()}
     measured: dict[str, float] = {}
     for name, who in (players | {"optimal": TwoStepOptimal()}).items():
@@ -159,10 +160,12 @@ def _on_two_steps(scale: Scale, seed: int, key: PRNGKeyArray) -> dict[str, float
     return measured
 
 
-def _on_learning_sets(scale: Scale, seed: int, key: PRNGKeyArray) -> dict[str, float]:
+def measure_harlow(scale: Scale, seed: int) -> Measurements:
+    """How often L2RL takes the right one of two new objects, by trial."""
+    key = jr.fold_in(jr.key(seed), 1)
     preset = PRESETS["harlow"]
     report = evaluate(
-        _trained("harlow", scale, seed), Harlow(), n_tasks=100 if scale == "smoke" else 5_000, steps=preset.ticks, key=key
+        _trained("harlow", scale, seed), preset.tasks(), n_tasks=100 if scale == "smoke" else 5_000, steps=preset.ticks, key=key
     )
     curve = report.curve.mean
     return {"Harlow, trial 1": float(curve[0]), "Harlow, trial 2": float(curve[1]), "Harlow, trials 2 to 6": float(curve[1:].mean())}
@@ -172,22 +175,36 @@ CLAIMS = (
     Claim(
         id="l2rl-two-step",
         statement=(
-            "With frozen weights, the LSTM beats rules that ignore the arms' correlation, plays the two-step task as a model-based"
-            " player does, and learns which of Harlow's objects is right in one trial."
+            "With frozen weights the LSTM plays the two-step task as a model-based player does: a reward makes it stay only if it "
+            "came the common way, and it earns more than a model-free player."
         ),
-        source="Wang et al. 2016, sections 3.1.2 and 3.2.1; Wang et al. 2018, simulation 5",
-        reported="figures only: regret below Gittins, UCB and Thompson on dependent arms; the stay pattern; chance, then near 1",
-        not_answered=(
-            "whether its activity computes as the model-based player does, rather than acting like it; images instead of features."
-        ),
-        measure=measure,
+        source="Wang et al. 2016, section 3.2.1",
+        reported="figures only: the stay pattern of a model-based player, from a model-free rule of training",
+        not_answered="whether its activity computes as the model-based player does, rather than acting like it.",
+        measure=measure_two_step,
         expected=(
-            Expectation("regret, L2RL", "<", "regret, Gittins"),
-            Expectation("regret, L2RL", "<", "regret, UCB1"),
             Expectation("reward makes L2RL stay, common", ">", 0.0),
             # A model-free player would stay after any reward, also one that came the rare way.
             Expectation("reward makes L2RL stay, rare", "<", 0.0),
-            Expectation("Harlow, trials 2 to 6", ">", 0.9),
+            Expectation("reward a trial, L2RL", ">", "reward a trial, model-free"),
         ),
+    ),
+    Claim(
+        id="l2rl-dependent-arms",
+        statement="With frozen weights the LSTM has less regret on two dependent arms than rules that take them as independent.",
+        source="Wang et al. 2016, section 3.1.2",
+        reported="figures only: regret below Gittins, UCB and Thompson on dependent arms",
+        not_answered="dependences that are weak, or others than the one it was trained on.",
+        measure=measure_arms,
+        expected=tuple(Expectation("regret, L2RL", "<", f"regret, {rule}") for rule in ("Gittins", "UCB1", "Thompson")),
+    ),
+    Claim(
+        id="l2rl-harlow",
+        statement="With frozen weights the LSTM learns in one trial which of two new objects is right.",
+        source="Wang et al. 2018, simulation 5",
+        reported="figures only: chance in the first trial, near 1 from the second on",
+        not_answered="images instead of features.",
+        measure=measure_harlow,
+        expected=(Expectation("Harlow, trials 2 to 6", ">", 0.9),),
     ),
 )
