@@ -122,12 +122,12 @@ class Config:
     belief_weight: float = 1.0  # ours: PPO has no part in the weights that this is for
     lives: int = 64  # as rl2
     ticks: int = 100  # as rl2
-    epochs: int = 4  # as rl2
+    epochs: int = 2  # as rl2
     minibatches: int = 4  # as rl2
     learning_rate: float = 0.003  # as rl2
     anneal: int = 0  # as rl2
     discount: float = 1.0  # as rl2
-    decay: float = 0.95  # as rl2
+    decay: float = 0.98  # as rl2
     clip: float = 0.2  # as rl2
     entropy: float = 0.01  # as rl2
 
@@ -170,7 +170,7 @@ def belief_errors(
         _, (seen, arms, rewards) = lifetime(learner, task, k, steps=ticks, record=record)
         pulls = jax.nn.one_hot(arms, tasks.arms)
         before = lambda counted: jnp.cumsum(counted, axis=0) - counted
-        exact = posterior_mean(Counts(before(pulls), before(pulls * rewards[:, None])))
+        exact = jax.vmap(posterior_mean)(Counts(before(pulls), before(pulls * rewards[:, None])))
         believed = learner.memory.believe(learner.memory.start(), seen).mean  # type: ignore[attr-defined]
         return jnp.mean((believed - task.probabilities[None]) ** 2), jnp.mean((exact - task.probabilities[None]) ** 2)
 

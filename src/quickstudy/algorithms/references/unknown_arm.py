@@ -92,14 +92,15 @@ def least_spread(deviation: float, pulls: int, *, most: float = 50.0) -> float:
 class UnknownArmOptimal(AbstractLearner):
     """Takes the unknown arm while the mean that it believes in is above the threshold, and then the sure one for good."""
 
-    spread: float
-    deviation: float
+    spread: Float[Array, ""]
+    deviation: Float[Array, ""]
     thresholds: Float[Array, " pulls"]
 
     @classmethod
     def solve(cls, spread: float, deviation: float, pulls: int) -> "UnknownArmOptimal":
         """The optimal player of a life of so many pulls."""
-        return cls(spread, deviation, jnp.asarray(solve_unknown_arm(spread, deviation, pulls)[0], jnp.float32))
+        thresholds, _ = solve_unknown_arm(spread, deviation, pulls)
+        return cls(jnp.asarray(spread), jnp.asarray(deviation), jnp.asarray(thresholds, jnp.float32))
 
     def begin(self, view: ControlView, key: PRNGKeyArray) -> Belief:
         return Belief(jnp.zeros((), jnp.int32), jnp.zeros(()), jnp.asarray(False))
