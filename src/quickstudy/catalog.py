@@ -102,6 +102,8 @@ CLAIMS = {
     "rl2-bandits": "quickstudy.algorithms.metarl.rl2_bandits",
     "rl2-mdp": "quickstudy.algorithms.metarl.rl2_mdps",
     "l2rl-two-step": "quickstudy.algorithms.metarl.l2rl",
+    "nature-nurture": "quickstudy.algorithms.metarl.nature_nurture",
+    "task-inference": "quickstudy.algorithms.metarl.task_inference",
     "l2rl-dependent-arms": "quickstudy.algorithms.metarl.l2rl",
     "lstm-optimizer": "quickstudy.algorithms.optimizers.lstm_optimizer",
     "lstm-optimizer-digits": "quickstudy.algorithms.optimizers.lstm_optimizer",

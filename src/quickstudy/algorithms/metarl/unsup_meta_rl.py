@@ -139,7 +139,8 @@ def measure(scale: Scale, seed: int) -> Measurements:
     measured: dict[str, float] = {}
     for family in ("point", "dark-room"):
         preset = PRESETS[family]
-        tasks, config = preset.tasks(), _SMALL if scale == "smoke" else preset.config
+        tasks: Any = preset.tasks()
+        config = _SMALL if scale == "smoke" else preset.config
         steps = {"smoke": 4, "laptop": preset.steps, "full": 10 * preset.steps}[scale]
         arms: dict[str, AbstractLearner] = {"scratch": learner(config, tasks, jr.fold_in(jr.key(seed), 2))}
         # Each source compiles a program of its own, which is too much for the tests.
