@@ -34,7 +34,7 @@ def pays(process: RandomMDP, tick: Tick) -> Float[Array, ""]:
 def measure(scale: Scale, seed: int) -> Measurements:
     """The table: RL^2, posterior sampling, who plans in the expected process, who knows all, and who acts at random.
 
-    A smoke test fills one column, in tiny processes, and copies it.
+    A smoke test fills one column, in tiny processes and with RL^2 in all parts, and copies it.
     """
     found = {n: _column(n, scale, seed) for n in ([10] if scale == "smoke" else _SIZES)}
     return {_CELL(n, name): value for n in _SIZES for name, value in found.get(n, found[10]).items()}
@@ -56,6 +56,8 @@ def _column(episodes: int, scale: Scale, seed: int) -> dict[str, float]:
         "optimum": Optimum(),
         "random": RandomAction(processes.n_actions),
     }
+    if scale == "smoke":
+        players = dict.fromkeys(players, agent)
     key = jr.fold_in(jr.key(seed), 1)
     return {name: float(expected_reward(who, processes, pays, key, ticks, n)) for name, who in players.items()}
 
