@@ -19,6 +19,8 @@ from quickstudy.outer import (
     descend,
     differentiate_adaptation,
     mean_over_tasks,
+    member,
+    population,
     run,
     train,
     with_adaptation,
@@ -205,6 +207,30 @@ def test_a_metric_that_stops_being_finite_stops_the_run():
         seen.extend(progress.step for progress in run(program, steps=9, seed=0, chunk=2))
     assert seen == [2, 4]
     assert (caught.value.metric, caught.value.step) == ("bad", 5)
+
+
+def test_a_member_of_a_population_trains_as_it_would_alone():
+    program = maml.program(maml.Config(width=4, tasks_per_step=2), Sinusoid(shot=3))
+    together = population(program, 3)
+
+    def stepped(program, key, update_key):
+        state, metrics = program.update(program.init(key), update_key)
+        return state, metrics
+
+    begin_keys, update_keys = jr.split(jr.key(0), 3), jr.split(jr.key(1), 3)
+    state, metrics = eqx.filter_jit(stepped)(together, jr.key(0), jr.key(1))
+    alone = eqx.filter_jit(lambda *keys: stepped(program, *keys))
+    each = [alone(*keys) for keys in zip(begin_keys, update_keys, strict=True)]
+    for place, (own, _) in enumerate(each):
+        ours, theirs = (eqx.filter(tree, eqx.is_inexact_array) for tree in (member(state, place), own))
+        jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6), ours, theirs)
+    assert float(metrics["loss"]) == pytest.approx(float(np.mean([own["loss"] for _, own in each])), rel=1e-4)
+    assert not eqx.tree_equal(member(together.learner(state), 0), member(together.learner(state), 1))
+
+
+def test_a_population_needs_a_member():
+    with pytest.raises(ValueError, match="members must be at least 1, not 0"):
+        population(maml.program(maml.Config(), Sinusoid()), 0)
 
 
 def test_training_needs_a_step():

@@ -15,7 +15,7 @@ _HOMES = {
     ),
     "quickstudy.evaluation": "Report evaluate",
     "quickstudy.store": "load",
-    "quickstudy.outer": "Implicit NonFiniteError Program Progress descend evolve run train truncate",
+    "quickstudy.outer": "Implicit NonFiniteError Program Progress descend evolve member population run train truncate",
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names.split()}
 __all__ = sorted(_HOME_OF)

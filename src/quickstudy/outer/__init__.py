@@ -2,7 +2,7 @@
 
 A `Program` is a pair of pure functions and a view of the learner inside its state, shaped like an Optax transformation.
 `descend` follows meta-gradients (exact, first-order or implicit), `truncate` back-propagates through windows of long lives,
-`evolve` needs no gradient at all. `run` drives any of them.
+`evolve` needs no gradient at all. `population` is many of one kind side by side. `run` drives any of them.
 """
 
 from quickstudy.outer.descent import (
@@ -17,6 +17,7 @@ from quickstudy.outer.descent import (
     mean_over_tasks,
     with_adaptation,
 )
+from quickstudy.outer.population import member, population
 from quickstudy.outer.program import (
     Metrics,
     NonFiniteError,
@@ -52,6 +53,8 @@ __all__ = [
     "evolve",
     "flatten",
     "mean_over_tasks",
+    "member",
+    "population",
     "run",
     "switch",
     "train",

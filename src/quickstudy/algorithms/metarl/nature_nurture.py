@@ -26,7 +26,7 @@ from quickstudy.algorithms.metarl import l2rl
 from quickstudy.algorithms.references.unknown_arm import UnknownArmOptimal, least_spread
 from quickstudy.claims import Claim, Expectation, Measurements, Scale
 from quickstudy.core import AbstractLearner, lifetime
-from quickstudy.outer import Metrics, Program, State, train
+from quickstudy.outer import Metrics, Program, State, member, train
 from quickstudy.tasks.unknown_arm import UnknownArm
 
 FACTORS = (0.25, 0.5, 0.8, 1.25, 2.0, 4.0)  # ours: spreads of the sweep, in units of the boundary's
@@ -72,7 +72,7 @@ def measure(scale: Scale, seed: int) -> Measurements:
     agents = train(sweep(config, jnp.asarray(spreads)), steps=steps, seed=seed)
     measured = {"boundary": boundary}
     for place, (factor, spread) in enumerate(zip(FACTORS, spreads.tolist(), strict=True)):
-        agent = jax.tree.map(lambda leaf, i=place: leaf[i] if eqx.is_array(leaf) else leaf, agents)
+        agent = member(agents, place)
         for name, who in (("agent", agent), ("optimal", UnknownArmOptimal.solve(spread, deviation, PULLS))):
             taken, earned = conduct(who, jnp.asarray(spread), jr.fold_in(jr.key(seed), 1), PULLS, n_tasks)
             where = f"{name}, {factor:g} x boundary"
