@@ -108,6 +108,7 @@ CLAIMS = {
     "lstm-optimizer": "quickstudy.algorithms.optimizers.lstm_optimizer",
     "lstm-optimizer-digits": "quickstudy.algorithms.optimizers.lstm_optimizer",
     "maml-rl-nav": "quickstudy.algorithms.metarl.maml_rl",
+    "promp": "quickstudy.algorithms.metarl.promp",
     "emaml-erl2": "quickstudy.algorithms.metarl.paid_exploration",
 }
 
