@@ -28,6 +28,7 @@ from quickstudy.outer.program import (
     apply_gradient,
     flatten,
     run,
+    shared_settings,
     switch,
     train,
 )
@@ -56,6 +57,7 @@ __all__ = [
     "member",
     "population",
     "run",
+    "shared_settings",
     "switch",
     "train",
     "truncate",

@@ -28,7 +28,7 @@ from quickstudy.algorithms.metarl.maml_rl import MAMLRL
 from quickstudy.algorithms.metarl.meta_training import Trial, adapted, clipped_adam, meta_train
 from quickstudy.algorithms.metarl.policy_adaptation import Sees, clipped_surrogate
 from quickstudy.core import AbstractTaskDistribution
-from quickstudy.outer import Preset, Program
+from quickstudy.outer import Preset, Program, shared_settings
 from quickstudy.tasks.bandits import BernoulliBandit
 
 
@@ -57,9 +57,7 @@ def learner(config: Config, tasks: AbstractTaskDistribution, key: PRNGKeyArray) 
 
 def common(config: Config) -> maml_rl.Config:
     """The settings that are MAML-RL's too."""
-    known = {field.name for field in dataclasses.fields(maml_rl.Config)}
-    shared = {field.name: getattr(config, field.name) for field in dataclasses.fields(config) if field.name in known}
-    return maml_rl.Config(**shared)
+    return shared_settings(maml_rl.Config, config)
 
 
 def loss(learner: MAMLRL, trial: Trial, clip: float, exploration: float) -> Float[Array, ""]:

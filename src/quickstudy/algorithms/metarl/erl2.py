@@ -20,7 +20,7 @@ from jaxtyping import Array, Int, PRNGKeyArray, UInt8
 from quickstudy.algorithms.metarl import rl2
 from quickstudy.algorithms.rl.actor_critic import AbstractActorCritic
 from quickstudy.core import AbstractTaskDistribution, Split, Turn
-from quickstudy.outer import Preset, Program
+from quickstudy.outer import Preset, Program, shared_settings
 from quickstudy.tasks.bandits import BernoulliBandit
 from quickstudy.tasks.control import AbstractControl, AbstractControlTask, Actions, ControlView
 
@@ -93,8 +93,7 @@ class Config:
 
 def common(config: Config) -> rl2.Config:
     """The settings that are RL^2's too."""
-    known = {field.name for field in dataclasses.fields(rl2.Config)}
-    return rl2.Config(**{field.name: getattr(config, field.name) for field in dataclasses.fields(config) if field.name in known})
+    return shared_settings(rl2.Config, config)
 
 
 def learner(config: Config, tasks: AbstractTaskDistribution, key: PRNGKeyArray) -> AbstractActorCritic:

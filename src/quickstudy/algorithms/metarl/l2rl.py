@@ -21,15 +21,16 @@ import jax.numpy as jnp
 import jax.random as jr
 from jaxtyping import Array, Float, PRNGKeyArray
 
+from quickstudy.algorithms.metarl.measuring import expected_reward
 from quickstudy.algorithms.references import UCB1, CorrelatedGreedy, ModelBased, ModelFree, Thompson, TwoStepOptimal, gittins
 from quickstudy.algorithms.rl import a2c
 from quickstudy.algorithms.rl.actor_critic import ActorCritic, Feature, actor_critic, inputs
 from quickstudy.claims import Claim, Expectation, Measurements, Scale
-from quickstudy.core import AbstractLearner, AbstractTaskDistribution, lifetime
+from quickstudy.core import AbstractLearner, AbstractTaskDistribution, Tick, lifetime
 from quickstudy.evaluation import evaluate
 from quickstudy.nn.memory import LSTM
-from quickstudy.outer import Preset, Program, train
-from quickstudy.tasks.bandits import BernoulliBandit, CorrelatedBandit
+from quickstudy.outer import Preset, Program, shared_settings, train
+from quickstudy.tasks.bandits import AbstractBandit, BernoulliBandit, CorrelatedBandit
 from quickstudy.tasks.harlow import Harlow
 from quickstudy.tasks.two_step import TwoStep, stay_probabilities, step_record, trials
 
@@ -80,7 +81,7 @@ def program(config: Config, tasks: AbstractTaskDistribution) -> Program:
 
 def over_lives(config: Config) -> a2c.Config:
     """A2C's settings for lives of `config.ticks` ticks, which count as one episode."""
-    return a2c.Config(**dataclasses.asdict(config), horizon=config.ticks, across_episodes=True)
+    return shared_settings(a2c.Config, config, horizon=config.ticks, across_episodes=True)
 
 
 # Lives of Wang et al. 2016 and 2018: 100 pulls, 100 trials of two ticks, 6 trials. Outer steps are ours.
@@ -101,17 +102,9 @@ PRESETS = {
 # --- Claims -------------------------------------------------------------------------------------------------------------------------
 
 
-@eqx.filter_jit
-def regret(who: AbstractLearner, key: PRNGKeyArray, pulls: int, n_tasks: int) -> Float[Array, ""]:
-    """By how much a life's expected rewards fall short of the better arm's, on average over held-out correlated bandits."""
-
-    def one(key: PRNGKeyArray) -> Float[Array, ""]:
-        task_key, life_key = jr.split(key)
-        task = CorrelatedBandit().sample(task_key, "test")
-        arms = lifetime(who, task, life_key, steps=pulls, record=lambda tick: tick.response)[1]
-        return jnp.sum(jnp.max(task.probabilities) - task.probabilities[arms])
-
-    return jnp.mean(jax.vmap(one)(jr.split(key, n_tasks)))
+def missed(bandit: AbstractBandit, tick: Tick) -> Float[Array, ""]:
+    """By how much the pulled arm pays less than the best one, on average: what a life adds up to regret."""
+    return jnp.max(bandit.worth()) - bandit.worth()[tick.response]
 
 
 @eqx.filter_jit
@@ -147,7 +140,10 @@ def measure_arms(scale: Scale, seed: int) -> Measurements:
     }
     if scale == "smoke":  # which only looks whether it runs: one program is compiled for all parts
         players = dict.fromkeys(players, agent)
-    return {f"regret, {name}": float(regret(who, key, pulls, n_tasks)) for name, who in players.items()}
+    return {
+        f"regret, {name}": float(expected_reward(who, CorrelatedBandit(), missed, key, pulls, n_tasks))
+        for name, who in players.items()
+    }
 
 
 def measure_two_step(scale: Scale, seed: int) -> Measurements:

@@ -28,7 +28,7 @@ from quickstudy.algorithms.metarl.meta_training import Trial, adapted, clipped_a
 from quickstudy.algorithms.metarl.policy_adaptation import Sees, clipped_surrogate
 from quickstudy.claims import Claim, Expectation, Measurements, Scale
 from quickstudy.core import AbstractTaskDistribution
-from quickstudy.outer import Metrics, Preset, Program, train
+from quickstudy.outer import Metrics, Preset, Program, shared_settings, train
 from quickstudy.tasks.bandits import BernoulliBandit
 from quickstudy.tasks.point_navigation import HalfCircle, PointGoals
 
@@ -62,9 +62,7 @@ def learner(config: Config, tasks: AbstractTaskDistribution, key: PRNGKeyArray) 
 
 def common(config: Config) -> maml_rl.Config:
     """The settings that are MAML-RL's too."""
-    known = {field.name for field in dataclasses.fields(maml_rl.Config)}
-    shared = {field.name: getattr(config, field.name) for field in dataclasses.fields(config) if field.name in known}
-    return maml_rl.Config(**shared)
+    return shared_settings(maml_rl.Config, config)
 
 
 def loss(learner: MAMLRL, trial: Trial, clip: float, divergence: float) -> tuple[Float[Array, ""], Metrics]:

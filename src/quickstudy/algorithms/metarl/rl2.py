@@ -26,7 +26,7 @@ from quickstudy.algorithms.rl.actor_critic import EVERYTHING, AbstractActorCriti
 from quickstudy.core import AbstractTaskDistribution
 from quickstudy.nn.memory import GRU
 from quickstudy.nn.policies import Categorical, Policy
-from quickstudy.outer import Preset, Program
+from quickstudy.outer import Preset, Program, shared_settings
 from quickstudy.tasks.bandits import BernoulliBandit
 from quickstudy.tasks.control import Actions, ControlView, Discrete
 
@@ -131,9 +131,7 @@ def program(config: Config, tasks: AbstractTaskDistribution) -> Program:
 
 def over_lives(config: Any) -> ppo.Config:
     """PPO's settings for lives of `config.ticks` ticks, which count as one episode; what both configurations name is taken over."""
-    known = {field.name for field in dataclasses.fields(ppo.Config)}
-    shared = {field.name: getattr(config, field.name) for field in dataclasses.fields(config) if field.name in known}
-    return ppo.Config(**shared, horizon=config.ticks, across_episodes=True)
+    return shared_settings(ppo.Config, config, horizon=config.ticks, across_episodes=True)
 
 
 PRESETS = {

@@ -10,7 +10,7 @@ Builds on: DIAYN, MAML-RL. Led to: no-regret proposals, curricula of tasks that 
 """
 
 import dataclasses
-from typing import Literal, NamedTuple, TypeVar
+from typing import Any, Literal, NamedTuple
 
 import equinox as eqx
 import jax
@@ -26,7 +26,7 @@ from quickstudy.algorithms.rl.actor_critic import TanhMLP
 from quickstudy.claims import Claim, Expectation, Measurements, Scale
 from quickstudy.core import AbstractLearner, AbstractTaskDistribution, Split
 from quickstudy.evaluation import evaluate
-from quickstudy.outer import Metrics, Preset, Program, train
+from quickstudy.outer import Metrics, Preset, Program, shared_settings, train
 from quickstudy.tasks.control import AbstractControl
 from quickstudy.tasks.dark_rooms import DarkRoom
 from quickstudy.tasks.point_navigation import HalfCircle
@@ -48,19 +48,6 @@ class Config:
     outer_learning_rate: float = 0.001  # Rothfuss et al. 2018: Adam
 
 
-Settings = TypeVar("Settings")
-
-
-def settings(kind: type[Settings], config: Config) -> Settings:
-    """The settings of DIAYN's or MAML-RL's `Config` that this one names too.
-
-    >>> settings(diayn.Config, Config(skills=3)).skills
-    3
-    """
-    named = {field.name for field in dataclasses.fields(Config)}
-    return kind(**{field.name: getattr(config, field.name) for field in dataclasses.fields(kind) if field.name in named})  # type: ignore
-
-
 class State(NamedTuple):
     """The state of the slow loop: the discriminator that proposes the tasks, and MAML-RL's."""
 
@@ -70,14 +57,14 @@ class State(NamedTuple):
 
 def learner(config: Config, tasks: AbstractTaskDistribution, key: PRNGKeyArray) -> maml_rl.MAMLRL:
     """MAML-RL's learner. Raises `TypeError` unless the tasks are of the control kind."""
-    return maml_rl.learner(settings(maml_rl.Config, config), tasks, key)
+    return maml_rl.learner(shared_settings(maml_rl.Config, config), tasks, key)
 
 
 def propose(config: Config, tasks: AbstractControl, key: PRNGKeyArray) -> TanhMLP:
     """A discriminator: trained by DIAYN in the worlds of the training tasks, or as it was drawn."""
     if config.discriminator == "random":
-        return diayn.new_discriminator(settings(diayn.Config, config), tasks, key=key)
-    skills = diayn.program(settings(diayn.Config, config), tasks)
+        return diayn.new_discriminator(shared_settings(diayn.Config, config), tasks, key=key)
+    skills = diayn.program(shared_settings(diayn.Config, config), tasks)
     arrays, rest = eqx.partition(skills.init(key), eqx.is_array)
 
     def update(arrays: diayn.State, step: Array) -> tuple[diayn.State, None]:
@@ -91,7 +78,7 @@ def propose(config: Config, tasks: AbstractControl, key: PRNGKeyArray) -> TanhML
 def program(config: Config, tasks: AbstractControl) -> Program:
     """Propose tasks at the start, in the worlds of the training tasks, whose rewards are never looked at; then meta-train on them."""
     practise = lambda discriminator: maml_rl.program(
-        settings(maml_rl.Config, config), diayn.Proposals(tasks, discriminator, config.skills, False)
+        shared_settings(maml_rl.Config, config), diayn.Proposals(tasks, discriminator, config.skills, False)
     )
 
     def init(key: PRNGKeyArray) -> State:

@@ -25,7 +25,7 @@ from quickstudy.algorithms.rl import dqn
 from quickstudy.algorithms.rl.actor_critic import Feature, Sees
 from quickstudy.core import AbstractTaskDistribution, Number
 from quickstudy.nn.policies import Categorical
-from quickstudy.outer import Preset, Program
+from quickstudy.outer import Preset, Program, shared_settings
 from quickstudy.tasks.bandits import BernoulliBandit
 from quickstudy.tasks.control import Discrete
 
@@ -102,8 +102,7 @@ def learner(config: Config, tasks: AbstractTaskDistribution, key: PRNGKeyArray) 
 
 def program(config: Config, tasks: AbstractTaskDistribution) -> Program:
     """Soft Q-learning in one task after another, or in one that never ends: its own policy explores."""
-    shared = {field.name: getattr(config, field.name) for field in dataclasses.fields(config) if field.name != "temperature"}
-    return dqn.improve(dqn.Config(**shared), tasks, lambda key: learner(config, tasks, key), lambda agent, _: agent)
+    return dqn.improve(shared_settings(dqn.Config, config), tasks, lambda key: learner(config, tasks, key), lambda agent, _: agent)
 
 
 _SMOKE = Config(lives=4, batch=8, capacity=64, warmup=16, width=8, sees="everything")
