@@ -100,7 +100,7 @@ def compile_program(program: Any) -> Compiled:
     from quickstudy.outer.program import compile_lightly
 
     began = time.process_time()
-    start = jax.block_until_ready(compile_lightly(program.init)(jr.key(0)))
+    start = jax.block_until_ready(compile_lightly(program.init, once=True)(jr.key(0)))
     begun = time.process_time()
     update = compile_lightly(program.update).lower(start, jr.key(1)).compile()
     compiled = time.process_time()

@@ -9,7 +9,11 @@ import pytest
 
 # Compiling for speed is wasted on tests: each program runs once, on tiny inputs. Not level 0: there XLA's exponential of very negative
 # numbers is NaN inside the gradient of a softmax (seen with jaxlib 0.10.2).
-os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=1 --xla_llvm_disable_expensive_passes=true")
+os.environ.setdefault(
+    "XLA_FLAGS",
+    "--xla_backend_optimization_level=1 --xla_llvm_disable_expensive_passes=true "
+    "--xla_cpu_use_fusion_emitters=false --xla_cpu_parallel_codegen_split_count=1",
+)
 
 # What was compiled once, in whichever process, is read from disk the next time, which saves two fifths of the suite's time. Every run
 # begins with an empty folder. The first process to come here makes it, and those that it starts inherit its name.

@@ -101,6 +101,7 @@ CLAIMS = {
     "dqn-per": "quickstudy.algorithms.rl.prioritised_replay",
     "rl2-bandits": "quickstudy.algorithms.metarl.rl2_bandits",
     "rl2-mdp": "quickstudy.algorithms.metarl.rl2_mdps",
+    "l2rl-harlow": "quickstudy.algorithms.metarl.l2rl",
     "l2rl-two-step": "quickstudy.algorithms.metarl.l2rl",
     "nature-nurture": "quickstudy.algorithms.metarl.nature_nurture",
     "task-inference": "quickstudy.algorithms.metarl.task_inference",
@@ -110,6 +111,9 @@ CLAIMS = {
     "maml-rl-nav": "quickstudy.algorithms.metarl.maml_rl",
     "promp": "quickstudy.algorithms.metarl.promp",
     "emaml-erl2": "quickstudy.algorithms.metarl.paid_exploration",
+    "maesn-push": "quickstudy.algorithms.metarl.structured_exploration",
+    "pearl-halfcircle": "quickstudy.algorithms.metarl.pearl_half_circle",
+    "unsup-meta-rl": "quickstudy.algorithms.metarl.unsup_meta_rl",
 }
 
 FAMILIES = {

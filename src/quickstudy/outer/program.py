@@ -86,14 +86,17 @@ def run(
         yield Progress(start, state, host)
 
 
-def compile_lightly(function: Callable[..., Any]) -> Callable[..., Any]:
+def compile_lightly(function: Callable[..., Any], *, once: bool = False) -> Callable[..., Any]:
     """Compile with less optimisation on a CPU, where small programs wait longer for the compiler than for the work.
 
-    It saves a fifth to a third of that wait, and did not slow down what we measured. Not level 0: there XLA's exponential of very
-    negative numbers is NaN in the gradient of a softmax (jaxlib 0.10.2).
+    It saves a fifth to a third of that wait, and did not slow down what we measured. What runs only `once` goes without XLA's emitters
+    of fused loops too: that halves the wait, and would slow down what comes after it (PPO's steps by two). Not level 0: there XLA's
+    exponential of very negative numbers is NaN in the gradient of a softmax (jaxlib 0.10.2).
     """
-    options = {"xla_backend_optimization_level": 1} if jax.default_backend() == "cpu" else None
-    return eqx.filter_jit(function, compiler_options=options)  # type: ignore[call-overload]
+    options: dict[str, Any] = {"xla_backend_optimization_level": 1}
+    if once:
+        options |= {"xla_cpu_use_fusion_emitters": False, "xla_llvm_disable_expensive_passes": True}
+    return eqx.filter_jit(function, compiler_options=options if jax.default_backend() == "cpu" else None)  # type: ignore[call-overload]
 
 
 # A few are kept, so that running one program again, resumed or with another seed, compiles nothing.
@@ -112,7 +115,7 @@ def _compiled(program: Program) -> tuple[Callable[..., State], Callable[..., tup
         arrays, metrics = jax.lax.scan(body, arrays, first + jnp.arange(length, dtype=jnp.uint32))
         return eqx.combine(arrays, rest), metrics
 
-    return compile_lightly(program.init), advance
+    return compile_lightly(program.init, once=True), advance
 
 
 def _require_finite(metrics: dict[str, np.ndarray], start: int) -> None:

@@ -45,14 +45,14 @@ class ProposedTask(AbstractEnvironment):
     def actions(self) -> Actions:
         return self.world.actions
 
-    def begin(self, key: PRNGKeyArray) -> Array:
+    def begin(self, key: PRNGKeyArray) -> Any:
         return self.world.begin(key)
 
-    def look(self, state: Array) -> Float[Array, " inputs"]:
+    def look(self, state: Any) -> Float[Array, " inputs"]:
         seen = jnp.ravel(self.world.look(state))
         return with_skill(seen, self.skill, self.skills) if self.shown else seen
 
-    def act(self, state: Array, action: Array, key: PRNGKeyArray) -> tuple[Array, Float[Array, ""], Bool[Array, ""]]:
+    def act(self, state: Any, action: Array, key: PRNGKeyArray) -> tuple[Any, Float[Array, ""], Bool[Array, ""]]:
         after, _, ended = self.world.act(state, action, key)
         guess = jax.nn.log_softmax(self.discriminator(jnp.ravel(self.world.look(after))))
         return after, guess[self.skill] + jnp.log(float(self.skills)), ended
