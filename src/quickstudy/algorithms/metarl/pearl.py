@@ -307,7 +307,10 @@ def learner(config: Config, tasks: AbstractTaskDistribution, key: PRNGKeyArray) 
 _SMALL = Config(tasks=4, lives=2, ticks=8, updates=2, tasks_per_update=2, batch=4, context=4, capacity=16, latent=2, width=8)
 
 PRESETS = {
-    "half-circle": Preset(Config(), lambda: HalfCircle(shaped=True), 200, 200, "it finds most sparse goals within ten episodes"),
+    # With the defaults it settles between the goals (1 of 12): an actor that keeps more entropy explores more.
+    "half-circle": Preset(
+        Config(divergence=0.0005, entropy=0.5), lambda: HalfCircle(shaped=True), 360, 200, "3 of 12 in the tenth sparse episode"
+    ),
     "smoke": Preset(_SMALL, HalfCircle, 4, 8, "it runs"),
 }
 

@@ -95,8 +95,10 @@ def program(config: Config, tasks: AbstractControl) -> Program:
 
 _SMALL = Config(diayn_steps=4, skills=3, lives=4, width=8, episodes=2, tasks_per_step=2, epochs=2)
 PRESETS = {
-    "point": Preset(Config(), lambda: HalfCircle(sparse=False), 300, 1_600, "not measured yet"),
-    "dark-room": Preset(Config(), lambda: DarkRoom(size=5), 300, 1_600, "not measured yet"),
+    "point": Preset(
+        Config(), lambda: HalfCircle(sparse=False), 300, 1_600, "above a fresh policy after three steps: -0.34 a tick to -0.52"
+    ),
+    "dark-room": Preset(Config(), lambda: DarkRoom(size=5), 300, 1_600, "below a fresh policy, which it should beat"),
     "smoke": Preset(_SMALL, lambda: HalfCircle(horizon=4), 4, 8, "it runs"),
 }
 
