@@ -57,10 +57,10 @@ def rotate(
     """Queries or keys turned by angles that grow with their positions, so that their products depend on distances alone.
 
     Feature i and feature i + size / 2 are a plane, turned by position * base ** (-2 i / size); the source pairs neighbours instead,
-    which is another order of the same features.
+    which is another order of the same features. `base` is the source's.
 
-    Raises `ValueError` if the size is odd. Source, also of `base`: Su et al. 2021, "RoFormer: Enhanced Transformer with Rotary Position
-    Embedding", section 3.2.2.
+    Raises `ValueError` if the size is odd. Source: Su et al. 2021, "RoFormer: Enhanced Transformer with Rotary Position Embedding",
+    section 3.2.2.
 
     >>> rotate(jnp.ones((1, 1, 2)), jnp.array([0])).tolist()
     [[[1.0, 1.0]]]

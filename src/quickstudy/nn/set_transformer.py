@@ -62,7 +62,8 @@ class SetTransformer(eqx.Module):
             query, keys, values = self._project(block, xs)
             return block.finish(xs, attend(query, keys, values, jnp.broadcast_to(known[None], 2 * known.shape))), (keys, values)
 
-        return Support(*jax.lax.scan(layer, support, self.blocks)[1], known)
+        _, (keys, values) = jax.lax.scan(layer, support, self.blocks)
+        return Support(keys, values, known)
 
     def answer(self, support: Support, queries: Float[Array, "queries width"]) -> Float[Array, "queries width"]:
         """Features of the queries (queries, width), given what was kept of a support."""

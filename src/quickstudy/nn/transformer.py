@@ -232,8 +232,8 @@ class Transformer(AbstractMemory):
             if self.positions == "rotary":
                 query, keys = rotate(query, context.positions), rotate(keys, context.positions)
             query, keys, values = (part.astype(self.architecture.dtype) for part in (query, keys, values))
-            seen = (keys, values) if past is None else tuple(map(_joined, past, (keys, values)))
-            return block.finish(xs, attend(query, *seen, allowed)), (keys, values)
+            seen_keys, seen_values = (keys, values) if past is None else map(_joined, past, (keys, values))
+            return block.finish(xs, attend(query, seen_keys, seen_values, allowed)), (keys, values)
 
         past = None if memory is None else (memory.keys, memory.values)
         xs, (keys, values) = jax.lax.scan(layer, xs, (self.blocks, past))
