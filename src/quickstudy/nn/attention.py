@@ -42,13 +42,14 @@ def attend(
     (ticks, heads, size), (past, groups, _) = query.shape, keys.shape
     if heads % groups:
         raise ValueError(f"heads must be a multiple of groups, not {heads} with groups={groups}")
-    grouped = query.reshape(ticks, groups, heads // groups, size)
-    scores = jnp.einsum("tgms,pgs->gmtp", grouped, keys, preferred_element_type=jnp.float32) / size**0.5
+    # The heads of a group are more queries of one head: plain matrix products, on a CPU twice as fast as five-axis ones.
+    grouped = query.transpose(1, 0, 2).reshape(groups, -1, size)
+    scores = jnp.einsum("gns,pgs->gnp", grouped, keys, preferred_element_type=jnp.float32).reshape(heads, ticks, past) / size**0.5
     if bias is not None:
-        scores = scores + bias.reshape(groups, heads // groups, ticks, past)
-    seen = allowed[None, None]
-    weights = jnp.where(seen, jax.nn.softmax(jnp.where(seen, scores, _NEVER), axis=-1), 0.0).astype(values.dtype)
-    return jnp.einsum("gmtp,pgs->tgms", weights, values, preferred_element_type=jnp.float32).reshape(query.shape)
+        scores = scores + bias
+    weights = jax.nn.softmax(jnp.where(allowed[None], scores, _NEVER), axis=-1).astype(values.dtype).reshape(groups, -1, past)
+    read = jnp.einsum("gnp,pgs->gns", weights, values, preferred_element_type=jnp.float32).reshape(heads, ticks, size)
+    return jnp.where(jnp.any(allowed, axis=1)[:, None, None], read.transpose(1, 0, 2), 0.0)
 
 
 def rotate(

@@ -30,7 +30,7 @@ class Support(NamedTuple):
 class SetTransformer(eqx.Module):
     """A transformer without positions, from `width` features to `width` features of each query.
 
-    >>> model = SetTransformer(Architecture(width=8, layers=2, heads=2), key=jr.key(0))
+    >>> model = SetTransformer(Architecture(width=8, layers=2, heads=2), key=jax.random.key(0))
     >>> model(jnp.ones((5, 8)), jnp.ones((3, 8))).shape
     (3, 8)
     >>> support = model.remember(jnp.ones((5, 8)))
