@@ -36,6 +36,7 @@ def test_attend_follows_its_definition(groups):
 def test_a_query_that_is_allowed_nothing_reads_zero():
     keys, values = jr.normal(jr.key(1), (2, PAST, 2, SIZE))
     assert not jnp.any(attend(QUERY, keys, values, jnp.zeros((TICKS, PAST), bool)))
+    assert not jnp.any(attend(QUERY, keys[:0], values[:0], jnp.zeros((TICKS, 0), bool)))
 
 
 def test_bfloat16_reads_in_float32():

@@ -43,11 +43,12 @@ def attend(
     if heads % groups:
         raise ValueError(f"heads must be a multiple of groups, not {heads} with groups={groups}")
     # The heads of a group are more queries of one head: plain matrix products, on a CPU twice as fast as five-axis ones.
-    grouped = query.transpose(1, 0, 2).reshape(groups, -1, size)
+    asked = heads // groups * ticks
+    grouped = query.transpose(1, 0, 2).reshape(groups, asked, size)
     scores = jnp.einsum("gns,pgs->gnp", grouped, keys, preferred_element_type=jnp.float32).reshape(heads, ticks, past) / size**0.5
     if bias is not None:
         scores = scores + bias
-    weights = jax.nn.softmax(jnp.where(allowed[None], scores, _NEVER), axis=-1).astype(values.dtype).reshape(groups, -1, past)
+    weights = jax.nn.softmax(jnp.where(allowed[None], scores, _NEVER), axis=-1).astype(values.dtype).reshape(groups, asked, past)
     read = jnp.einsum("gnp,pgs->gns", weights, values, preferred_element_type=jnp.float32).reshape(heads, ticks, size)
     return jnp.where(jnp.any(allowed, axis=1)[:, None, None], read.transpose(1, 0, 2), 0.0)
 
