@@ -12,6 +12,8 @@ import jax.numpy as jnp
 import jax.random as jr
 from jaxtyping import Array, Float, PRNGKeyArray
 
+from quickstudy.factorisations import orthogonal
+
 Memory: TypeAlias = Any
 
 
@@ -64,7 +66,7 @@ class GRU(AbstractMemory):
         reading_key, recurrence_key = jr.split(key)
         self.reading = jr.normal(reading_key, (inputs, 3 * hidden)) / inputs**0.5
         # Orthogonal blocks keep the memory's length over many ticks, where small random ones forget.
-        self.recurrence = jnp.concatenate(list(jr.orthogonal(recurrence_key, hidden, (3,))), axis=1)
+        self.recurrence = jnp.concatenate(orthogonal(recurrence_key, 3, hidden, hidden), axis=1)
         self.bias, self.candidate_bias = jnp.zeros(3 * hidden), jnp.zeros(hidden)
 
     def start(self) -> Float[Array, " hidden"]:

@@ -28,6 +28,7 @@ from quickstudy.algorithms.rl.actor_critic import ActorCritic, Feature, actor_cr
 from quickstudy.claims import Claim, Expectation, Measurements, Scale
 from quickstudy.core import AbstractLearner, AbstractTaskDistribution, Tick, lifetime
 from quickstudy.evaluation import evaluate
+from quickstudy.factorisations import orthogonal
 from quickstudy.nn.memory import LSTM
 from quickstudy.outer import Preset, Program, shared_settings, train
 from quickstudy.tasks.bandits import AbstractBandit, BernoulliBandit, CorrelatedBandit
@@ -69,7 +70,7 @@ def long_memory(inputs: int, hidden: int, *, key: PRNGKeyArray) -> LSTM:
     """
     reading_key, recurrence_key = jr.split(key)
     reading = jr.normal(reading_key, (4 * hidden, inputs)) / inputs**0.5
-    recurrence = jnp.concatenate(list(jr.orthogonal(recurrence_key, hidden, (4,))))
+    recurrence = jnp.concatenate(orthogonal(recurrence_key, 4, hidden, hidden))
     cell = eqx.nn.LSTMCell(inputs, hidden, key=key)
     return LSTM(eqx.tree_at(lambda c: (c.weight_ih, c.weight_hh, c.bias), cell, (reading, recurrence, jnp.zeros(4 * hidden))))
 

@@ -13,6 +13,7 @@ import jax.random as jr
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from quickstudy.core import AbstractLearner, AbstractTaskDistribution, End, Switch
+from quickstudy.factorisations import orthogonal
 from quickstudy.nn.memory import AbstractMemory, NoMemory
 from quickstudy.nn.policies import Categorical, Gaussian, Policy
 from quickstudy.outer import switch
@@ -142,7 +143,7 @@ def _orthogonal(key: PRNGKeyArray, shapes: Sequence[tuple[int, int]], gains: Seq
     drawn = {}
     for long in {max(shape) for shape in shapes}:
         short = [min(shape) for shape in shapes if max(shape) == long]
-        drawn[long] = iter(jr.orthogonal(jr.fold_in(key, long), long, (len(short),), m=max(short)))
+        drawn[long] = iter(orthogonal(jr.fold_in(key, long), len(short), long, max(short)))
     columns = [next(drawn[max(shape)])[:, : min(shape)] for shape in shapes]
     return tuple(gain * (q if i >= o else q.T) for gain, q, (i, o) in zip(gains, columns, shapes, strict=True))
 
