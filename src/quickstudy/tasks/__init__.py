@@ -25,6 +25,7 @@ from quickstudy.tasks.random_mdps import RandomMDP, RandomMDPs
 from quickstudy.tasks.sinusoid import Sinusoid
 from quickstudy.tasks.small_nets import SmallNet, SmallNets
 from quickstudy.tasks.streams import Stream, StreamTask
+from quickstudy.tasks.tabular_worlds import TabularWorlds
 from quickstudy.tasks.two_directions import TwoDirections
 from quickstudy.tasks.two_step import TwoStep, TwoStepTask
 from quickstudy.tasks.unknown_arm import UnknownArm
@@ -68,6 +69,7 @@ __all__ = [
     "SmallNets",
     "Stream",
     "StreamTask",
+    "TabularWorlds",
     "TwoDirections",
     "TwoStep",
     "TwoStepTask",
