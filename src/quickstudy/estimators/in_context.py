@@ -43,7 +43,7 @@ def _read(net: pfn_tabular.TabularPFN, x: Any, y: Any) -> pfn_tabular.Context:
 
 @eqx.filter_jit
 def _answer(net: pfn_tabular.TabularPFN, context: pfn_tabular.Context, x: Any) -> Any:
-    view = EpisodeView(x[:1], np.zeros(1, np.int32), x, outputs=net.out.shape[1])
+    view = EpisodeView(x[:1], context.known[:1].astype(int), x, outputs=net.out.shape[1])
     return net.respond(context, view, jr.key(0))
 
 
@@ -115,4 +115,8 @@ class InContextClassifier(ClassifierMixin, BaseEstimator):
         return self.classes_[np.argmax(self.predict_proba(X), axis=1)]
 
     def _network(self) -> pfn_tabular.TabularPFN:
-        return self.weights if isinstance(self.weights, eqx.Module) else network(Path(self.weights) if self.weights else shipped())
+        return (
+            self.weights
+            if isinstance(self.weights, pfn_tabular.TabularPFN)
+            else network(Path(self.weights) if self.weights else shipped())
+        )

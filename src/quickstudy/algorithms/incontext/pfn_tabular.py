@@ -243,19 +243,19 @@ def column_scales(
 
 @dataclasses.dataclass(frozen=True)
 class Config:
-    """Ours, for training on CPUs, where no source is named."""
+    """A network that a laptop can train."""
 
-    width: int = 32  # of a cell
-    hubs: int = 4  # a row is `hubs` times as wide as a cell
-    summaries: int = 16  # questions to a column
-    column_blocks: int = 2
-    row_blocks: int = 6
-    heads: int = 4
-    learning_rate: float = 0.002
-    steps: int = 9_000  # after which the learning rate, which falls as a cosine does, is zero
-    warmup: int = 200
-    tasks_per_step: int = 4  # of each size
-    weight_decay: float = 0.01
+    width: int = 32  # ours: of a cell
+    hubs: int = 4  # ours: a row is `hubs` times as wide as a cell
+    summaries: int = 16  # ours: questions to a column
+    column_blocks: int = 2  # ours; Qu et al. 2025: 3
+    row_blocks: int = 6  # ours; Hollmann et al. 2023: 12
+    heads: int = 4  # Hollmann et al. 2023
+    learning_rate: float = 0.002  # ours, not tuned
+    steps: int = 9_000  # ours: after which the learning rate, which falls as a cosine does, is zero
+    warmup: int = 200  # ours
+    tasks_per_step: int = 4  # ours: of each size
+    weight_decay: float = 0.01  # ours
 
     def __post_init__(self) -> None:
         if self.width * self.hubs % self.heads:
