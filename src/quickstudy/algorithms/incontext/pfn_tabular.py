@@ -252,7 +252,7 @@ class Config:
     row_blocks: int = 6  # ours; Hollmann et al. 2023: 12
     heads: int = 4  # Hollmann et al. 2023
     learning_rate: float = 0.002  # ours, not tuned
-    steps: int = 9_000  # ours: after which the learning rate, which falls as a cosine does, is zero
+    anneal: int = 5_000  # ours: after so many outer steps the learning rate, which falls as a cosine does, is zero
     warmup: int = 200  # ours
     tasks_per_step: int = 4  # ours: of each size
     weight_decay: float = 0.01  # ours
@@ -301,7 +301,7 @@ def optimizer_of(config: Config) -> optax.GradientTransformation:
     Source: Jordan et al. 2024, "Muon: An optimizer for hidden layers in neural networks"; updates of Adam's size: Liu et al. 2025,
     "Muon is Scalable for LLM Training".
     """
-    rate = optax.warmup_cosine_decay_schedule(0.0, config.learning_rate, config.warmup, max(config.steps, config.warmup + 1))
+    rate = optax.warmup_cosine_decay_schedule(0.0, config.learning_rate, config.warmup, max(config.anneal, config.warmup + 1))
     hidden = lambda weights: jax.tree.map(lambda leaf: optax.contrib.MuonDimensionNumbers(1, 2) if leaf.ndim == 3 else None, weights)
     return optax.chain(
         optax.clip_by_global_norm(1.0),
@@ -339,9 +339,9 @@ def program(config: Config, tasks: TabularWorlds) -> Program:
     return Program(init, update, lambda state: state.learner)
 
 
-_TINY = Config(width=8, hubs=2, summaries=4, column_blocks=1, row_blocks=1, heads=2, steps=20, warmup=2, tasks_per_step=2)
+_TINY = Config(width=8, hubs=2, summaries=4, column_blocks=1, row_blocks=1, heads=2, anneal=20, warmup=2, tasks_per_step=2)
 PRESETS = {
-    "laptop": Preset(Config(), TabularWorlds, 9_000, 1, "not measured yet"),
+    "laptop": Preset(Config(), TabularWorlds, 5_000, 1, "not measured yet"),
     "smoke": Preset(_TINY, lambda: TabularWorlds(support=16, query=8, columns=2, classes=3), 4, 1, "it runs"),
 }
 
