@@ -63,7 +63,8 @@ class TabularWorlds(AbstractTaskDistribution):
         quantile = draw_in_split(split_key, "test" if far else split, 0.0, 1.0)
         signal = 0.3 * (1 / 0.3) ** quantile if far else 30**quantile
         rows = self.support + self.query
-        dice = Dice(dice_key, rows * (UNITS * (LAYERS + 1) + 4 * self.columns + self.classes + 4) + 300 * (self.columns + 100))
+        needed = rows * (UNITS * (LAYERS + 1) + 4 * self.columns + self.classes + 4) + 300 * (self.columns + 100)
+        dice = Dice(jr.uniform(dice_key, (needed,), minval=1e-7, maxval=1 - 1e-7))
         causes = draw_causes(dice, rows)
         columns = draw_columns(dice, causes, self.columns)
         labels = draw_labels(dice, causes, columns, signal, self.classes)
@@ -79,8 +80,8 @@ class TabularWorlds(AbstractTaskDistribution):
 class Dice:
     """Random numbers cut from one draw: a table needs some eighty, of which each draw of its own would take as long to compile."""
 
-    def __init__(self, key: PRNGKeyArray, n: int):
-        self._pool = jr.uniform(key, (n,), minval=1e-7, maxval=1 - 1e-7)
+    def __init__(self, pool: Float[Array, " numbers"]):
+        self._pool = pool
         self._used = 0
 
     def uniform(self, shape: tuple[int, ...] = ()) -> Float[Array, "..."]:
@@ -139,10 +140,11 @@ def draw_causes(dice: Dice, rows: int) -> Causes:
     centres = dice.log_uniform(0.5, 4.0) * dice.normal((CLUSTERS, UNITS))
     spread = dice.log_uniform(0.3, 1.5, (CLUSTERS, UNITS))
     laws = (normal, centres[cluster] + spread[cluster] * normal, normal * jnp.exp(0.7 * normal[:, ::-1]), ndtr(normal))
-    units = [standardised(jnp.stack(laws)[dice.sample(jnp.log(jnp.array([0.3, 0.4, 0.12, 0.18])))])]
-    for _ in range(LAYERS):
-        units.append(next_layer(dice, units[-1]))
-    return Causes(jnp.stack(units), cluster)
+    first = standardised(jnp.stack(laws)[dice.sample(jnp.log(jnp.array([0.3, 0.4, 0.12, 0.18])))])
+    needed = 2 * UNITS**2 + 3 * UNITS + 2 + rows * UNITS
+    layer = lambda x, pool: 2 * (next_layer(Dice(pool), x),)
+    _, later = jax.lax.scan(layer, first, dice.uniform((LAYERS, needed)))
+    return Causes(jnp.concatenate([first[None], later]), cluster)
 
 
 def next_layer(dice: Dice, x: Float[Array, "rows units"]) -> Float[Array, "rows units"]:
@@ -181,7 +183,7 @@ def draw_columns(dice: Dice, causes: Causes, columns: int) -> Columns:
     noise = dice.normal((rows, columns))
     x = candidates[:, chosen] + dice.sometimes(0.5, 1.0) * dice.log_uniform(0.02, 1.0, (columns,))[None] * noise
     x = jnp.where((dice.uniform((columns,)) < dice.sometimes(0.5, 0.6))[None], noise, x)
-    there = jnp.arange(float(columns)) < jnp.floor(dice.log_uniform(min(2.0, columns), columns + 1.0))
+    there = jnp.arange(float(columns)) < jnp.floor(dice.log_uniform(min(2.0, float(columns)), columns + 1.0))
     return coded(dice, jnp.where(there[None], standardised(x), 0.0), there)
 
 
