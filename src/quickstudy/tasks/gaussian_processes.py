@@ -99,7 +99,5 @@ def _conditioned(
     among: Float[Array, "n n"], across: Float[Array, "n m"], y: Float[Array, " n"]
 ) -> tuple[Float[Array, " m"], Float[Array, " m"]]:
     """The conditional mean of m values with covariances `across` to the values y, and by how much their variance falls."""
-    solved = jax.scipy.linalg.solve_triangular(
-        jnp.linalg.cholesky(among), jnp.concatenate([across, y[:, None]], axis=1), lower=True
-    )
+    solved = jax.scipy.linalg.solve_triangular(jnp.linalg.cholesky(among), jnp.concatenate([across, y[:, None]], axis=1), lower=True)
     return solved[:, :-1].T @ solved[:, -1], jnp.sum(jnp.square(solved[:, :-1]), axis=0)

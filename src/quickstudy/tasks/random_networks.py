@@ -81,9 +81,7 @@ class RandomNetworks(AbstractCurves):
         total, squares, weighted = (jax.nn.logsumexp(part, axis=0) for part in jax.lax.map(sums, jr.split(key, batches)))
         return weighted - total[None], jnp.exp(2 * total - squares)
 
-    def _likelihoods(
-        self, task: EpisodeTask, networks: Networks
-    ) -> tuple[Float[Array, " networks"], Float[Array, "networks query"]]:
+    def _likelihoods(self, task: EpisodeTask, networks: Networks) -> tuple[Float[Array, " networks"], Float[Array, "networks query"]]:
         """The log density that each network gives to the support's targets together, and to each query's."""
         values = network_values(networks, jnp.concatenate([task.support_x, task.query_x]))
         targets = jnp.concatenate([task.support_y, task.query_y]).T

@@ -161,7 +161,7 @@ class Config:
     layers: int = 3  # ours: 6 there
     heads: int = 4  # Mueller et al. 2022, appendix
     bars: int = 100  # ours: 1,000 there, for noise that is ten times smaller
-    learning_rate: float = 0.001  # ours
+    learning_rate: float = 0.003  # ours: better than 0.001 on the valid split
     steps: int = 2_000  # ours: after which the learning rate, which falls as a cosine does, is zero
     warmup: int = 100  # ours
     tasks_per_step: int = 16  # ours
