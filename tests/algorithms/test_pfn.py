@@ -9,7 +9,7 @@ import pytest
 from scipy import stats
 
 from quickstudy.algorithms.fewshot import cnp
-from quickstudy.algorithms.incontext import pfn
+from quickstudy.algorithms.incontext import pfn, pfn_gp
 from quickstudy.tasks import GaussianProcess, Glyphs
 
 KEY = jr.key(0)
@@ -111,6 +111,15 @@ def test_a_conditional_neural_process_knows_padding_too(task):
     np.testing.assert_allclose(network.begin(task.view(), KEY), network.begin(short.view(), KEY), rtol=1e-5)
     gradient = eqx.filter_grad(lambda network: cnp.likelihood_loss(network, task, KEY)[0])(network)
     assert all(bool(jnp.isfinite(leaf).all()) for leaf in jax.tree.leaves(gradient))
+
+
+def test_the_divergence_on_fine_bars_is_that_of_gaussians():
+    mean, deviation, others, spreads = np.array([0.0, 1.0]), np.array([1.0, 0.5]), np.array([0.3, 0.0]), np.array([1.5, 0.8])
+    closed = np.log(spreads / deviation) + (deviation**2 + (mean - others) ** 2) / (2 * spreads**2) - 0.5
+    exact, other = (pfn_gp.masses(np.linspace(-8, 8, 2_001), *law) for law in ((mean, deviation), (others, spreads)))
+    np.testing.assert_allclose(exact.sum(axis=1), 1)
+    assert pfn_gp.divergence(exact, other) == pytest.approx(closed.mean(), rel=1e-4)
+    assert pfn_gp.divergence(exact, exact) == 0
 
 
 def test_other_targets_and_levels_are_refused():

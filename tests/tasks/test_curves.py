@@ -23,8 +23,9 @@ def first(tasks):
     return jax.tree.map(lambda leaf: leaf[0], tasks)
 
 
-def kernel(name, distance):
-    """The equations again, in double precision and scaled by hand."""
+def kernel(name, a, b, length_scale):
+    """The equations again, in double precision."""
+    distance = np.linalg.norm(a[:, None] - b[None], axis=2) / length_scale
     if name == "squared-exponential":
         return np.exp(-(distance**2) / 2)
     root = {"matern-3/2": np.sqrt(3), "matern-5/2": np.sqrt(5)}[name] * distance
@@ -41,9 +42,8 @@ def test_the_exact_posterior_is_that_of_the_textbook(name):
         y = np.asarray(task.support_y[:, 0], float)
         known = ~np.isnan(y)
         x, y, queries = np.asarray(task.support_x, float)[known], y[known], np.asarray(task.query_x, float)
-        between = lambda a, b: amplitude**2 * kernel(name, np.linalg.norm(a[:, None] - b[None], axis=2) / length_scale)
-        inverse = np.linalg.inv(between(x, x) + noise**2 * np.eye(len(x)))
-        across = between(queries, x)
+        inverse = np.linalg.inv(amplitude**2 * kernel(name, x, x, length_scale) + noise**2 * np.eye(len(x)))
+        across = amplitude**2 * kernel(name, queries, x, length_scale)
         variance = amplitude**2 + noise**2 - np.diag(across @ inverse @ across.T)
         mean, deviation = eqx.filter_jit(tasks.predictive)(task)
         np.testing.assert_allclose(mean, across @ inverse @ y, atol=2e-4)
@@ -109,7 +109,6 @@ def test_importance_sampling_is_the_weighted_mean_of_the_draws():
     [
         (GaussianProcess, {"shot": 0}, "shot must be at least 1, not 0"),
         (GaussianProcess, {"shot": 3, "fewest": 4}, "fewest must be from 0 to shot, here 3, not 4"),
-        (GaussianProcess, {"kernel": "linear"}, r"kernel must be one of \[.*\], not 'linear'"),
         (GaussianProcess, {"noise": (0.0, 0.1)}, r"noise must be a range .* not \(0.0, 0.1\)"),
         (RandomNetworks, {"hidden": 0}, "hidden must be at least 1, not 0"),
         (RandomNetworks, {"spread": -1.0}, "spread must be a range"),

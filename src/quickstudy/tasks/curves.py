@@ -47,12 +47,14 @@ class AbstractCurves(AbstractTaskDistribution):
         """A new function's noisy values at `x`, and what the function is."""
 
     def sample(self, key: PRNGKeyArray, split: Split) -> EpisodeTask:
-        first_key, x_key, known_key, function_key = jr.split(key, 4)
+        first_key, place_key, function_key = jr.split(key, 3)
         first = draw_in_split(first_key, "test" if split == "out-of-range" else split, *RANGE)
-        x = jr.uniform(x_key, (self.shot + self.query, self.dimensions), minval=RANGE[0], maxval=RANGE[1]).at[0, 0].set(first)
+        # One draw for inputs and size compiles sooner than two.
+        n, fewest = self.shot + self.query, self.shot if self.fewest is None else self.fewest
+        size, places = jnp.split(jr.uniform(place_key, (1 + n * self.dimensions,)), [1])
+        x = (RANGE[0] + (RANGE[1] - RANGE[0]) * places.reshape(n, self.dimensions)).at[0, 0].set(first)
         y, latent = self.observe(function_key, x, split)
-        fewest = self.shot if self.fewest is None else self.fewest
-        known = jnp.arange(self.shot) < jr.randint(known_key, (), fewest, self.shot + 1)
+        known = jnp.arange(self.shot) < fewest + jnp.floor(size * (self.shot - fewest + 1))
         support_y = jnp.where(known, y[: self.shot], jnp.nan)
         return EpisodeTask(x[: self.shot], support_y[:, None], x[self.shot :], y[self.shot :, None], latent, outputs=1)
 

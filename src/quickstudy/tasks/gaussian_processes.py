@@ -60,14 +60,11 @@ class GaussianProcess(AbstractCurves):
     def observe(
         self, key: PRNGKeyArray, x: Float[Array, "n dimensions"], split: Split
     ) -> tuple[Float[Array, " n"], dict[str, Float[Array, ""]]]:
-        scale_key, amplitude_key, noise_key, value_key = jr.split(key, 4)
-        drawn = lambda key, bounds: jr.uniform(key, (), minval=bounds[0], maxval=bounds[1])
-        length_scale = drawn(scale_key, self.length_scale) * (0.5 if split == "out-of-range" else 1.0)
-        latent = {
-            "length_scale": length_scale,
-            "amplitude": drawn(amplitude_key, self.amplitude),
-            "noise": drawn(noise_key, self.noise),
-        }
+        setting_key, value_key = jr.split(key)
+        low, high = jnp.asarray([self.length_scale, self.amplitude, self.noise], float).T
+        length_scale, amplitude, noise = low + (high - low) * jr.uniform(setting_key, (3,))
+        length_scale = length_scale * (0.5 if split == "out-of-range" else 1.0)
+        latent = {"length_scale": length_scale, "amplitude": amplitude, "noise": noise}
         covariance = self.covariance(latent, x, x) + latent["noise"] ** 2 * jnp.eye(x.shape[0])
         return cholesky(covariance) @ jr.normal(value_key, (x.shape[0],)), latent
 

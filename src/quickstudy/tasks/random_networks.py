@@ -59,10 +59,11 @@ class RandomNetworks(AbstractCurves):
 
     def networks(self, key: PRNGKeyArray, n: int, larger: float = 1.0) -> Networks:
         """The weights of `n` networks of the prior, those of the first layer `larger` times as large."""
-        first_key, bias_key, last_key = jr.split(key, 3)
-        first = larger * self.spread / self.dimensions**0.5 * jr.normal(first_key, (n, self.dimensions, self.hidden))
-        biases = self.spread * jr.normal(bias_key, (n, self.hidden))
-        return Networks(first, biases, jr.normal(last_key, (n, self.hidden)) / self.hidden**0.5)
+        # One draw for everything compiles sooner than three.
+        drawn = jr.normal(key, (n, (self.dimensions + 2) * self.hidden))
+        first, biases, last = jnp.split(drawn, [self.dimensions * self.hidden, (self.dimensions + 1) * self.hidden], axis=1)
+        first = larger * self.spread / self.dimensions**0.5 * first.reshape(n, self.dimensions, self.hidden)
+        return Networks(first, self.spread * biases, last / self.hidden**0.5)
 
     def predictive(
         self, task: EpisodeTask, key: PRNGKeyArray, *, batches: int, batch: int = 4096

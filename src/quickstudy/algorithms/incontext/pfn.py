@@ -175,13 +175,14 @@ def learner(config: Config, tasks: AbstractTaskDistribution, key: PRNGKeyArray) 
     inputs = flat(jnp.zeros(episode.query_x.shape)).shape[1]
     x_key, y_key, transformer_key, head_key, prior_key = jr.split(key, 5)
     width = config.width
-    drawn = sample_tasks(tasks, prior_key, "train", 4_000).query_y[:, :4]  # ours: 160 of them in each of 100 bars
+    drawn = sample_tasks(tasks, prior_key, "train", 4_000)
+    assert isinstance(drawn, EpisodeTask)
     return PFN(
         embed_x=MLP((inputs, width, width), key=x_key),
         embed_y=jr.normal(y_key, (2, width)),
         transformer=SetTransformer(Architecture(width, config.layers, config.heads), key=transformer_key),
         head=0.01 * jr.normal(head_key, (width, config.bars)),  # at birth nearly the prior
-        bars=Bars.fit(jnp.ravel(drawn), config.bars),
+        bars=Bars.fit(jnp.ravel(drawn.query_y[:, :4]), config.bars),  # ours: 160 targets in each of 100 bars
     )
 
 
