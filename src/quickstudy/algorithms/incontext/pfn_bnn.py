@@ -39,7 +39,7 @@ def sampled(tests: EpisodeTask, seed: int, batches: int) -> tuple[float, np.ndar
 
 def measure(scale: Scale, seed: int) -> Measurements:
     """The network beside importance sampling with many draws, and with 1/64 of them."""
-    steps, n, batches = {"smoke": (10, 5, 2), "laptop": (6_000, 150, 64), "full": (60_000, 500, 1_024)}[scale]
+    steps, n, batches = {"smoke": (10, 5, 2), "laptop": (5_000, 150, 64), "full": (50_000, 500, 1_024)}[scale]
     network = fitted(dataclasses.replace(pfn.Config(), steps=steps), TASKS, seed)[-1]
     tests = held_out(TASKS, seed, n)
     y, logits = jnp.ravel(tests.query_y), answers(network, tests)
