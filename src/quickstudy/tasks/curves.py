@@ -54,7 +54,7 @@ class AbstractCurves(AbstractTaskDistribution):
         size, places = jnp.split(jr.uniform(place_key, (1 + n * self.dimensions,)), [1])
         x = (RANGE[0] + (RANGE[1] - RANGE[0]) * places.reshape(n, self.dimensions)).at[0, 0].set(first)
         y, latent = self.observe(function_key, x, split)
-        known = jnp.arange(self.shot) < fewest + jnp.floor(size * (self.shot - fewest + 1))
+        known = jnp.arange(self.shot) < fewest + (size * (self.shot - fewest + 1)).astype(jnp.int32)
         support_y = jnp.where(known, y[: self.shot], jnp.nan)
         return EpisodeTask(x[: self.shot], support_y[:, None], x[self.shot :], y[self.shot :, None], latent, outputs=1)
 

@@ -42,9 +42,10 @@ class Bars(eqx.Module):
 
     Every method takes the logits of the bars' masses, one row for each prediction.
 
-    >>> bars = Bars.fit(jnp.arange(100.0), 10)
-    >>> bool(jnp.isclose(bars.mean(jnp.zeros((1, 10)))[0], 49.5, atol=0.5))
-    True
+    >>> bars = Bars(edges=jnp.array([-1.0, 0.0, 1.0]), tails=jnp.array([1.0, 1.0]))
+    >>> low, high = bars.interval(jnp.array([[-9.0, 0.0, 0.0, -9.0]]), 0.9)
+    >>> float(low[0].round(2)), float(high[0].round(2))
+    (-0.9, 0.9)
     """
 
     edges: Float[Array, " edges"]
@@ -122,12 +123,9 @@ def _half_normal_quantile(share: Float[Array, " n"]) -> Float[Array, " n"]:
 class PFN(AbstractLearner):
     """A set transformer over examples, x and y added up, and queries, x only, whose last features are the logits of bars.
 
-    >>> tasks = GaussianProcess(shot=5, query=3)
-    >>> pfn = learner(Config(width=8, layers=1, heads=2, bars=10), tasks, jr.key(0))
-    >>> view = tasks.sample(jr.key(1), "test").view()
-    >>> low, high = pfn.bars.interval(pfn.logits(pfn.begin(view, jr.key(2)), view))
-    >>> bool((low < high).all())
-    True
+    >>> pfn = learner(Config(width=8, layers=1, heads=2, bars=10), GaussianProcess(shot=5), jr.key(0))
+    >>> pfn.bars.edges.shape, pfn.head.shape
+    ((9,), (8, 10))
     """
 
     embed_x: MLP
@@ -175,15 +173,21 @@ def learner(config: Config, tasks: AbstractTaskDistribution, key: PRNGKeyArray) 
     inputs = flat(jnp.zeros(episode.query_x.shape)).shape[1]
     x_key, y_key, transformer_key, head_key, prior_key = jr.split(key, 5)
     width = config.width
-    drawn = sample_tasks(tasks, prior_key, "train", 4_000)
-    assert isinstance(drawn, EpisodeTask)
     return PFN(
         embed_x=MLP((inputs, width, width), key=x_key),
         embed_y=jr.normal(y_key, (2, width)),
         transformer=SetTransformer(Architecture(width, config.layers, config.heads), key=transformer_key),
         head=0.01 * jr.normal(head_key, (width, config.bars)),  # at birth nearly the prior
-        bars=Bars.fit(jnp.ravel(drawn.query_y[:, :4]), config.bars),  # ours: 160 targets in each of 100 bars
+        bars=bars_of(tasks, prior_key, config.bars),
     )
+
+
+@eqx.filter_jit  # op by op it would be a hundred small programs
+def bars_of(tasks: AbstractTaskDistribution, key: PRNGKeyArray, bars: int) -> Bars:
+    """Bars that fit the targets of 4,000 tasks, 4 of each: ours, 160 in each of 100 bars."""
+    drawn = sample_tasks(tasks, key, "train", 4_000)
+    assert isinstance(drawn, EpisodeTask)
+    return Bars.fit(jnp.ravel(drawn.query_y[:, :4]), bars)
 
 
 def likelihood_loss(learner: PFN, task: EpisodeTask, key: PRNGKeyArray) -> tuple[Float[Array, ""], Metrics]:
