@@ -44,7 +44,7 @@ class Bars(eqx.Module):
 
     >>> bars = Bars(edges=jnp.array([-1.0, 0.0, 1.0]), tails=jnp.array([1.0, 1.0]))
     >>> low, high = bars.interval(jnp.array([[-9.0, 0.0, 0.0, -9.0]]), 0.9)
-    >>> float(low[0].round(2)), float(high[0].round(2))
+    >>> round(float(low[0]), 2), round(float(high[0]), 2)
     (-0.9, 0.9)
     """
 
