@@ -76,7 +76,7 @@ CLAIMS = (
         reported="at least as good as variational inference and Markov chain Monte Carlo, and over 200 times as fast (on GPUs)",
         not_answered="networks of more than one input and layer, data sets of more than six points; Markov chain Monte Carlo itself.",
         measure=measure,
-        # Chosen from the source before anything was trained. 0.05 nats are what pfn-gp calls near; a hundredfold speed-up is half the
+        # Chosen from the source, not from what was measured. 0.05 nats are what pfn-gp calls near; a hundredfold speed-up is half the
         # source's. How slow importance sampling is follows from its number of draws: that with fewer stands beside it.
         expected=(
             Expectation("PFN: negative log density", "<", "importance sampling: negative log density", slack=0.05),

@@ -202,7 +202,7 @@ CLAIMS = (
         reported='"near-perfectly mimic Gaussian processes", "over 200-fold speedups in multiple setups" (larger, on GPUs)',
         not_answered="more than one input, more than 20 points, noise below a tenth of the amplitude; Markov chain Monte Carlo.",
         measure=measure,
-        # Chosen from the source before anything was trained: "near-perfectly" is 0.05 nats, and a tenth of what a mean of examples
+        # Chosen from the source, not from what was measured: "near-perfectly" is 0.05 nats, and a tenth of what a mean of examples
         # reaches; a speed-up of ten, on one core and small data, is far from the source's but beyond any doubt of timing.
         expected=(
             Expectation("PFN: divergence from the exact posterior", "<", 0.05),
