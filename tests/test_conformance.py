@@ -22,6 +22,7 @@ from quickstudy.tasks import (
     DarkRoom,
     Digits,
     GaussianBandit,
+    GaussianProcess,
     Glyphs,
     HalfCircle,
     Harlow,
@@ -37,6 +38,7 @@ from quickstudy.tasks import (
     PushingOutward,
     Quadratics,
     RandomMDPs,
+    RandomNetworks,
     RestlessBandit,
     Sinusoid,
     SmallNets,
@@ -117,6 +119,10 @@ def ten_thousandth(value):
     return [int(10_000 * float(value))]
 
 
+def first_input(task):
+    return hundredth((task.support_x[0, 0] + 2) / 4)
+
+
 def first_pull(task):
     return Answer(jnp.int32(0))
 
@@ -165,6 +171,8 @@ ALL = ("train", "valid", "test")
 # task -> how to make it, what two splits must not share, the splits it has, someone who answers it
 TASKS = {
     "sinusoid": (Sinusoid, lambda task: hundredth(task.latent["phase"] / math.pi), ALL, answering(10, 1)),
+    "gaussian-process": (GaussianProcess, first_input, ALL, answering(10, 1)),
+    "random-networks": (RandomNetworks, first_input, ALL, answering(10, 1)),
     "glyphs": (lambda: Glyphs(way=3, shot=1, query=1), class_ids, ALL, answering(3, 3)),
     "digits": (lambda: Digits(way=3, query=1), class_ids, ("test",), answering(3, 3)),
     "omniglot": (lambda: Omniglot(way=3, shot=1, query=1), class_ids, ALL, answering(3, 3)),

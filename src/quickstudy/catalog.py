@@ -25,6 +25,7 @@ METHODS = {
     "cnp": "quickstudy.algorithms.fewshot.cnp",
     "incontext-gru": "quickstudy.algorithms.incontext.incontext_gru",
     "pfn-tabular": "quickstudy.algorithms.incontext.pfn_tabular",
+    "pfn": "quickstudy.algorithms.incontext.pfn",
     "a2c": "quickstudy.algorithms.rl.a2c",
     "trpo": "quickstudy.algorithms.rl.trpo",
     "ppo": "quickstudy.algorithms.rl.ppo",
@@ -51,6 +52,8 @@ METHODS = {
 # task -> module:name of the distribution, or of the function that makes one
 TASKS = {
     "sinusoid": "quickstudy.tasks.sinusoid:Sinusoid",
+    "gaussian-process": "quickstudy.tasks.gaussian_processes:GaussianProcess",
+    "random-networks": "quickstudy.tasks.random_networks:RandomNetworks",
     "glyphs": "quickstudy.tasks.glyphs:Glyphs",
     "digits": "quickstudy.tasks.digits:Digits",
     "omniglot": "quickstudy.tasks.omniglot:Omniglot",
@@ -97,6 +100,8 @@ CLAIMS = {
     "partial-adaptation": "quickstudy.algorithms.fewshot.anil",
     "cnp-regression": "quickstudy.algorithms.fewshot.cnp",
     "incontext-gru": "quickstudy.algorithms.incontext.incontext_gru",
+    "pfn-gp": "quickstudy.algorithms.incontext.pfn_gp",
+    "pfn-bnn": "quickstudy.algorithms.incontext.pfn_bnn",
     "trpo-ppo": "quickstudy.algorithms.rl.policy_steps",
     "code-level-opts": "quickstudy.algorithms.rl.policy_steps",
     "soft-q-sac": "quickstudy.algorithms.rl.two_corridors",

@@ -8,6 +8,7 @@ from quickstudy.tasks.cartpole import CartPole
 from quickstudy.tasks.dark_rooms import DarkRoom, HiddenGoal
 from quickstudy.tasks.digits import Digits, load_digits
 from quickstudy.tasks.episode import EpisodeTask, EpisodeView, prediction_loss, prediction_score
+from quickstudy.tasks.gaussian_processes import GaussianProcess
 from quickstudy.tasks.glyphs import Glyphs
 from quickstudy.tasks.gridworld import GridWorld, level_from_text
 from quickstudy.tasks.harlow import Harlow, HarlowPair
@@ -22,6 +23,7 @@ from quickstudy.tasks.pushing import Pushing
 from quickstudy.tasks.pushing_outward import PushingOutward
 from quickstudy.tasks.quadratics import Quadratic, Quadratics
 from quickstudy.tasks.random_mdps import RandomMDP, RandomMDPs
+from quickstudy.tasks.random_networks import RandomNetworks
 from quickstudy.tasks.sinusoid import Sinusoid
 from quickstudy.tasks.small_nets import SmallNet, SmallNets
 from quickstudy.tasks.streams import Stream, StreamTask
@@ -42,6 +44,7 @@ __all__ = [
     "EpisodeTask",
     "EpisodeView",
     "GaussianBandit",
+    "GaussianProcess",
     "Glyphs",
     "GridWorld",
     "HalfCircle",
@@ -63,6 +66,7 @@ __all__ = [
     "Quadratics",
     "RandomMDP",
     "RandomMDPs",
+    "RandomNetworks",
     "RestlessBandit",
     "Sinusoid",
     "SmallNet",

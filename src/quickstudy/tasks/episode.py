@@ -17,12 +17,19 @@ class EpisodeView(eqx.Module):
     """What the learner sees: labelled support examples and the query inputs, never the query targets.
 
     `outputs` is the number of numbers in one prediction: the way of a classification, the size of a regression's target.
+    Where the support varies in size, its shape is that of the largest, and what is there for its shape only has no target: NaN, or -1.
     """
 
     support_x: Num[Array, "support ..."] | Bool[Array, "support ..."]
     support_y: Num[Array, "support ..."]
     query_x: Num[Array, "query ..."] | Bool[Array, "query ..."]
     outputs: int = eqx.field(static=True)
+
+    def known(self) -> Bool[Array, " support"]:
+        """Which support examples have a target."""
+        if is_classification(self.support_y):
+            return self.support_y >= 0
+        return ~jnp.any(jnp.isnan(self.support_y), axis=tuple(range(1, self.support_y.ndim)))
 
 
 class EpisodeTask(AbstractTask):

@@ -34,8 +34,10 @@ class CNP(AbstractLearner):
     decoder: MLP
 
     def begin(self, view: EpisodeView, key: PRNGKeyArray) -> Float[Array, " features"]:
-        examples = jnp.concatenate([flat(view.support_x), view.support_y], axis=1)
-        return jnp.mean(jax.vmap(self.encoder)(examples), axis=0)
+        known = view.known()[:, None]
+        examples = jnp.where(known, jnp.concatenate([flat(view.support_x), view.support_y], axis=1), 0.0)
+        features = jnp.where(known, jax.vmap(self.encoder)(examples), 0.0)
+        return jnp.sum(features, axis=0) / jnp.maximum(jnp.sum(known, dtype=features.dtype), 1.0)
 
     def respond(self, fast: Float[Array, " features"], view: EpisodeView, key: PRNGKeyArray) -> Float[Array, "query outputs"]:
         return self.predictive(fast, view)[0]
