@@ -27,6 +27,7 @@ from quickstudy.tasks import (
     Harlow,
     HiddenGoal,
     KrazyWorld,
+    LinearRegression,
     Maze,
     MountainCar,
     MultiRoom,
@@ -116,6 +117,11 @@ def ten_thousandth(value):
     return [int(10_000 * float(value))]
 
 
+def first_weight(task):
+    weights = task.latent["weights"]
+    return ten_thousandth(jax.scipy.stats.norm.cdf(weights[0] * weights.size**0.5))
+
+
 def first_pull(task):
     return Answer(jnp.int32(0))
 
@@ -169,6 +175,7 @@ TASKS = {
     "omniglot": (lambda: Omniglot(way=3, shot=1, query=1), class_ids, ALL, answering(3, 3)),
     "from-arrays": (labelled_arrays, class_ids, ALL, answering(4, 2)),
     "stream": (lambda: Stream(Sinusoid()), lambda task: hundredth(task.latent["phase"] / math.pi), ALL, answering(1)),
+    "linear-regression": (LinearRegression, first_weight, ALL, answering(1)),
     "bernoulli-bandit": (BernoulliBandit, lambda task: ten_thousandth(task.probabilities[0]), ALL, first_pull),
     "gaussian-bandit": (GaussianBandit, lambda task: ten_thousandth(jax.scipy.stats.norm.cdf(task.means[0])), ALL, first_pull),
     "correlated-bandit": (CorrelatedBandit, lambda task: ten_thousandth(task.probabilities[0]), ALL, first_pull),

@@ -55,6 +55,7 @@ TASKS = {
     "omniglot": "quickstudy.tasks.omniglot:Omniglot",
     "from-arrays": "quickstudy.tasks.arrays:from_arrays",
     "stream": "quickstudy.tasks.streams:Stream",
+    "linear-regression": "quickstudy.tasks.linear_regression:LinearRegression",
     "bernoulli-bandit": "quickstudy.tasks.bandits:BernoulliBandit",
     "gaussian-bandit": "quickstudy.tasks.bandits:GaussianBandit",
     "correlated-bandit": "quickstudy.tasks.bandits:CorrelatedBandit",
