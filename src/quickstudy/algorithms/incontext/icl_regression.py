@@ -1,0 +1,162 @@
+"""In-context regression: a transformer that reads examples of a new linear function predicts like the Bayes-optimal estimator.
+
+* Slow: all weights. Fast: the keys and values of the ticks so far, and the last example.
+* One outer step: the mean squared error of every prediction of a batch of streams, all read at once.
+
+One token a tick: the input to predict for, and the example before it, so that no layer is spent on joining inputs with their targets.
+The order of examples does not matter, so ticks have no positions.
+
+    token_t = [x_t, x_(t-1), y_(t-1)],      prediction_t = head(transformer(token_1, ..., token_t))
+
+Source: Garg et al. 2022, "What Can Transformers Learn In-Context? A Case Study of Simple Function Classes", and Akyurek et al. 2022, "What
+learning algorithm is in-context learning? Investigations with linear models" (both read inputs and targets as tokens of their own).
+Builds on: learning to learn with recurrent networks, transformers. Led to: attention as gradient descent, prior-fitted networks at scale.
+"""
+
+import dataclasses
+from typing import NamedTuple
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import jax.random as jr
+import numpy as np
+import optax
+from jaxtyping import Array, Float, PRNGKeyArray
+
+from quickstudy.algorithms.references import default_references
+from quickstudy.claims import Claim, Expectation, Measurements, Scale
+from quickstudy.core import AbstractLearner, AbstractTaskDistribution, Split, lifetime, sample_tasks
+from quickstudy.nn.transformer import Architecture, Cache, Transformer
+from quickstudy.outer import Metrics, Preset, Program, descend, train
+from quickstudy.tasks.linear_regression import LinearRegression
+from quickstudy.tasks.streams import StreamTask
+
+
+class Reading(NamedTuple):
+    """What was read: the transformer's memory, and the last example, which the next token carries."""
+
+    memory: Cache
+    x: Float[Array, " inputs"]
+    y: Float[Array, " outputs"]
+
+
+class InContextTransformer(AbstractLearner):
+    """A causal transformer that predicts each target from the examples before it."""
+
+    embedding: eqx.nn.Linear
+    body: Transformer
+    head: eqx.nn.Linear
+
+    def begin(self, view: Float[Array, " inputs"], key: PRNGKeyArray) -> Reading:
+        return Reading(self.body.start(), jnp.zeros_like(view), jnp.zeros(self.head.out_features))
+
+    def respond(self, fast: Reading, view: Float[Array, " inputs"], key: PRNGKeyArray) -> Float[Array, " outputs"]:
+        return self.head(self.body.step(fast.memory, self._token(fast, view))[1])
+
+    def observe(self, fast: Reading, view: Array, response: Array, feedback: Float[Array, " outputs"], key: PRNGKeyArray) -> Reading:
+        # The same step as in `respond`: the compiler takes it once.
+        return Reading(self.body.step(fast.memory, self._token(fast, view))[0], view, feedback)
+
+    def unroll(self, x: Float[Array, "ticks inputs"], y: Float[Array, "ticks outputs"]) -> Float[Array, "ticks outputs"]:
+        """The predictions of a whole life, at once."""
+        before = lambda values: jnp.concatenate([jnp.zeros_like(values[:1]), values[:-1]])
+        tokens = jnp.concatenate([x, before(x), before(y)], axis=1)
+        return jax.vmap(self.head)(self.body.unroll(None, jax.vmap(self.embedding)(tokens)))
+
+    def _token(self, fast: Reading, view: Float[Array, " inputs"]) -> Float[Array, " width"]:
+        return self.embedding(jnp.concatenate([view, fast.x, fast.y]))
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+    """Ours, for a few minutes on a CPU, where no source is named."""
+
+    width: int = 64  # ours; Garg et al. 2022 take 256, Akyurek et al. 2022 up to 512
+    layers: int = 4  # ours; Garg et al. 2022 take 12, Akyurek et al. 2022 up to 16
+    heads: int = 4  # ours; Garg et al. 2022 take 8
+    learning_rate: float = 0.002  # ours
+    steps: int = 3_000  # ours: after which the learning rate, which falls as a cosine does, is zero
+    warmup: int = 100  # ours
+    tasks_per_step: int = 64  # Garg et al. 2022, and Akyurek et al. 2022
+
+
+def learner(config: Config, tasks: AbstractTaskDistribution, key: PRNGKeyArray) -> InContextTransformer:
+    """A transformer with fresh weights; raises `TypeError` unless the tasks are streams of vectors with float targets."""
+    task = jax.eval_shape(lambda k: tasks.sample(k, "train"), key)
+    if not isinstance(task, StreamTask) or task.x.ndim != 2 or task.y.ndim != 2:
+        raise TypeError("icl-regression reads streams of vectors with floating-point targets; wrap episodes in tasks.Stream")
+    (ticks, inputs), outputs = task.x.shape, task.y.shape[1]
+    embedding_key, body_key, head_key = jr.split(key, 3)
+    embedding = eqx.nn.Linear(2 * inputs + outputs, config.width, key=embedding_key)
+    architecture = Architecture(config.width, config.layers, config.heads)
+    body = Transformer(architecture, reach=ticks, positions="none", key=body_key)
+    return InContextTransformer(embedding, body, eqx.nn.Linear(config.width, outputs, key=head_key))
+
+
+def loss(learner: InContextTransformer, task: StreamTask, key: PRNGKeyArray) -> tuple[Float[Array, ""], Metrics]:
+    """The mean squared error of all predictions of a life."""
+    error = jnp.mean((learner.unroll(task.x, task.y) - task.y) ** 2)
+    return error, {"score": -error}
+
+
+def program(config: Config, tasks: AbstractTaskDistribution) -> Program:
+    """Descend the error of whole lives with Adam."""
+    rate = optax.warmup_cosine_decay_schedule(0.0, config.learning_rate, config.warmup, max(config.steps, config.warmup + 1))
+    return descend(
+        loss,
+        tasks,
+        optax.chain(optax.clip_by_global_norm(1.0), optax.adam(rate)),
+        learner=lambda key: learner(config, tasks, key),
+        tasks_per_step=config.tasks_per_step,
+        task_axis="vmap",
+    )
+
+
+PRESETS = {
+    "linear": Preset(Config(), LinearRegression, 3_000, 16, "near ridge regression at every length"),
+    "smoke": Preset(
+        Config(width=8, layers=1, heads=2, steps=20, warmup=2, tasks_per_step=4),
+        lambda: LinearRegression(dimensions=2, examples=4),
+        20,
+        4,
+        "it runs",
+    ),
+}
+
+
+# --- Claim --------------------------------------------------------------------------------------------------------------------------
+
+LENGTHS = (0, 2, 4, 8, 15)  # examples seen: none, half as many as dimensions, as many, twice, and all
+
+
+@eqx.filter_jit
+def predictions(
+    ours: InContextTransformer, references: dict[str, AbstractLearner], drawn: StreamTask
+) -> dict[str, Float[Array, "tasks ticks"]]:
+    """What all predict in the same stacked tasks, tick by tick, and the values without noise ("truth"); ours is called "ours"."""
+
+    def one(task: StreamTask) -> dict[str, Float[Array, " ticks"]]:
+        live = lambda who: lifetime(who, task, jr.key(0), steps=len(task.x), record=lambda tick: tick.response[0])[1]
+        told = {name: live(who) for name, who in references.items()}
+        return told | {"ours": ours.unroll(task.x, task.y)[:, 0], "truth": task.x @ task.latent["weights"]}
+
+    return jax.lax.map(one, drawn, batch_size=200)
+
+
+def compare(ours: AbstractLearner, tasks: LinearRegression, split: Split, seed: int, n: int) -> Measurements:
+    """The error of ours and of each reference, and how far ours is from each, for every length of the context.
+
+    Errors are squared and against values without noise, whose variance is one before anything is seen.
+    """
+    drawn = eqx.filter_jit(sample_tasks)(tasks, jr.fold_in(jr.key(seed), 1), split, n)
+    told = jax.tree.map(np.asarray, predictions(ours, default_references(tasks, tasks.examples), drawn))
+    mine, truth = told.pop("ours"), told.pop("truth")
+    measured: dict[str, float] = {}
+    for length in LENGTHS:
+        squared = lambda a, b, length=length: float(np.mean((a - b)[:, length] ** 2))
+        where = f"{split}, {length} examples"
+        measured |= {f"{where}: error of {name}": squared(theirs, truth) for name, theirs in told.items()}
+        measured |= {f"{where}: distance from {name}": squared(mine, theirs) for name, theirs in told.items()}
+        measured[f"{where}: error"] = squared(mine, truth)
+    return measured
