@@ -48,7 +48,7 @@ class Training(NamedTuple):
 
     patterns: Float[Array, "capacity inputs"]
     errors: Float[Array, "capacity outputs"]
-    count: Int[Array, ""]
+    seen: Int[Array, ""]
 
 
 class DualLayer(AbstractLearner):
@@ -72,8 +72,8 @@ class DualLayer(AbstractLearner):
     def observe(
         self, fast: Training, view: Array, response: Float[Array, " outputs"], feedback: Float[Array, " outputs"], key: PRNGKeyArray
     ) -> Training:
-        slot, error = fast.count % self.capacity, jnp.exp(self.log_rate) * (feedback - response)
-        return Training(fast.patterns.at[slot].set(view), fast.errors.at[slot].set(error), fast.count + 1)
+        slot, error = fast.seen % self.capacity, jnp.exp(self.log_rate) * (feedback - response)
+        return Training(fast.patterns.at[slot].set(view), fast.errors.at[slot].set(error), fast.seen + 1)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -86,7 +86,7 @@ class Config:
 
 
 def learner(config: Config, tasks: AbstractTaskDistribution, key: PRNGKeyArray) -> DualLayer:
-    """A layer of zeros that remembers a whole stream; raises `TypeError` unless the tasks are streams of vectors with float targets."""
+    """A layer of zeros that remembers a stream; raises `TypeError` unless the tasks are streams of vectors with float targets."""
     task = jax.eval_shape(lambda k: tasks.sample(k, "train"), key)
     if not isinstance(task, StreamTask) or task.x.ndim != 2 or task.y.ndim != 2:
         raise TypeError("dual-form reads streams of vectors with floating-point targets; wrap episodes in tasks.Stream")
@@ -127,13 +127,12 @@ class Traces(NamedTuple):
     labels: Int[Array, " patterns"]
 
 
-def layers(
-    weights: Weights, x: Float[Array, "n inputs"], shifts: tuple[Float[Array, ""] | Array, Float[Array, ""] | Array] = (0.0, 0.0)
-) -> tuple[Array, Array, Array]:
+def layers(weights: Weights, x: Float[Array, "n inputs"], shifts: tuple[Array, Array] | None = None) -> tuple[Array, Array, Array]:
     """Hidden sums, hidden units and logits of a rectified network, with `shifts` added to sums and logits."""
-    sums = x @ weights[0] + shifts[0]
+    first, second = shifts or (0.0, 0.0)
+    sums = x @ weights[0] + first
     hidden = jax.nn.relu(sums)
-    return sums, hidden, hidden @ weights[1] + shifts[1]
+    return sums, hidden, hidden @ weights[1] + second
 
 
 @eqx.filter_jit
@@ -165,10 +164,13 @@ def examine(start: Weights, after: Weights, traces: Traces, x: Float[Array, "n i
     share of the sum over its patterns; units are not negative, so no pattern's attention is.
     """
     sums, hidden, logits = layers(after, x)
+    trained = zip((x, hidden), start, traces.inputs, traces.errors, (sums, logits), strict=True)
     read = jax.vmap(attend_to_training, in_axes=(0, None, None))
     deviations = [
         jnp.max(jnp.abs(layer_in @ first + read(layer_in, patterns, errors) - out) / (1 + jnp.abs(out)))
-        for layer_in, first, patterns, errors, out in zip((x, hidden), start, traces.inputs, traces.errors, (sums, logits), strict=True)
+        for layer_in, first, patterns, errors, out in zip(
+            (x, hidden), start, traces.inputs, traces.errors, (sums, logits), strict=True
+        )
     ]
     by_class = hidden @ (traces.inputs[1].T @ jax.nn.one_hot(traces.labels, 10))
     shares = by_class / jnp.maximum(jnp.sum(by_class, axis=1, keepdims=True), 1e-9)
@@ -179,7 +181,8 @@ def examine(start: Weights, after: Weights, traces: Traces, x: Float[Array, "n i
         "accuracy": jnp.mean(jnp.argmax(logits, axis=1) == y, dtype=jnp.float32),
         "attention to the own class": jnp.mean(own(shares, y)),
         "attention to the own half": jnp.mean(own(halves, y // 5)),
-        "attention of digits 0 to 4 to their own half": jnp.sum(jnp.where(y < 5, halves[:, 0], 0.0)) / jnp.sum(y < 5, dtype=jnp.float32),
+        "attention of digits 0 to 4 to their own half": jnp.sum(jnp.where(y < 5, halves[:, 0], 0.0))
+        / jnp.sum(y < 5, dtype=jnp.float32),
     }
 
 
@@ -213,7 +216,7 @@ CLAIMS = (
     Claim(
         id="dual-form",
         statement=(
-            "Layers of a network that was trained on digits equal attention to all they were trained on, and attend most to the own class."
+            "The layers of a network trained on digits equal attention to all they were trained on, and a digit attends to its own class."
         ),
         source="Irie et al. 2022, sections 3 and 4",
         reported="the identity is exact; figures show attention by class for MNIST and Fashion-MNIST, trained jointly and in sequence",

@@ -26,7 +26,7 @@ from jaxtyping import Array, Float, PRNGKeyArray
 
 from quickstudy.algorithms.references import OneGradientStep
 from quickstudy.claims import Claim, Expectation, Measurements, Scale
-from quickstudy.core import AbstractLearner, AbstractTaskDistribution, sample_tasks
+from quickstudy.core import AbstractLearner, AbstractTaskDistribution
 from quickstudy.outer import Metrics, Preset, Program, descend, train
 from quickstudy.tasks.linear_regression import LinearRegression
 from quickstudy.tasks.streams import StreamTask
@@ -89,9 +89,14 @@ def learner(config: Config, tasks: AbstractTaskDistribution, key: PRNGKeyArray) 
     inputs = task.x.shape[1]
     query_key, key_key, value_key, out_key = jr.split(key, 4)
     normal = lambda key, *shape: config.size * jr.normal(key, shape)
+    matrices_key, out_key = jr.split(key)
     square = (inputs + 1, inputs + 1)
     return LinearAttention(
-        normal(query_key, *square), normal(key_key, *square), normal(value_key, *square), normal(out_key, inputs + 1), jnp.zeros(inputs)
+        normal(query_key, *square),
+        normal(key_key, *square),
+        normal(value_key, *square),
+        normal(out_key, inputs + 1),
+        jnp.zeros(inputs),
     )
 
 
@@ -148,7 +153,7 @@ def measure_step(scale: Scale, seed: int) -> Measurements:
 
     @eqx.filter_jit
     def measured(trained: LinearAttention, key: PRNGKeyArray) -> dict[str, Array]:
-        drawn = sample_tasks(tasks, key, "test", n)
+        drawn = jax.vmap(lambda key: tasks.sample(key, "test"))(jr.split(key, n))
         told = last_predictions({"trained": trained, "built": built, "off zero": off_zero}, drawn)
         truth = jnp.sum(drawn.x[:, -1] * drawn.latent["weights"], axis=1)
         return {
@@ -160,14 +165,14 @@ def measure_step(scale: Scale, seed: int) -> Measurements:
             ),
         }
 
-    return {name: float(value) for name, value in measured(trained, jr.fold_in(jr.key(seed), 1)).items()}
+    return {name: float(value) for name, value in measured(trained, jr.fold_in(jr.key(seed), 1)).items()}  # type: ignore[arg-type]
 
 
 CLAIMS = (
     Claim(
         id="icl-dual-gd",
         statement=(
-            "Linear attention can be one gradient step exactly, and one layer that is trained to predict in context becomes the best one."
+            "Linear attention can be one gradient step exactly, and one layer trained to predict in context becomes the best such step."
         ),
         source="von Oswald et al. 2022, section 3, and Dai et al. 2022, section 3",
         reported="curves of trained layers and of one gradient step with a tuned rate lie on each other (10 dimensions, 10 examples)",

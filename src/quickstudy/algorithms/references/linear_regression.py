@@ -3,13 +3,13 @@
     ridge, which is Bayes-optimal   w <- w + k (y - w . x),   C <- C - k (C x)^T,   k = C x / (noise^2 + x . C x),   C_0 = variance I
     one gradient step from zero     w = rate_n sum_i y_i x_i,   rate_n = variance / ((n + d + 1) variance + noise^2)
 
-Ridge regression is the mean of the exact posterior, given by recursion. It does not ask where inputs come from, so it stays optimal when
-they come from elsewhere. `rate_n` is the best for n standard normal inputs of d dimensions: E |w - rate X^T y|^2 is a quadratic in it.
+Ridge regression is the mean of the exact posterior, given by recursion. It does not ask where inputs come from, so it stays optimal
+when they come from elsewhere. `rate_n` is the best for n standard normal inputs of d dimensions: E |w - rate X^T y|^2 is a quadratic
+in it.
 
-Sources: recursive ridge regression and the posterior: Rasmussen and Williams 2006, "Gaussian Processes for Machine Learning", section
-2.1; conjugate gradients: Hestenes and Stiefel 1952, "Methods of Conjugate Gradients for Solving Linear Systems"; which of them to compare
-with: Akyurek et al. 2022, "What learning algorithm is in-context learning? Investigations with linear
-models", section 4.
+Sources: the posterior: Rasmussen and Williams 2006, "Gaussian Processes for Machine Learning", section 2.1; conjugate gradients: Hestenes
+and Stiefel 1952, "Methods of Conjugate Gradients for Solving Linear Systems"; which of them to compare with: Akyurek et al. 2022, "What
+learning algorithm is in-context learning? Investigations with linear models", section 4.
 """
 
 import abc
@@ -68,7 +68,7 @@ class Moments(NamedTuple):
 
     squares: Float[Array, "dimensions dimensions"]
     products: Float[Array, " dimensions"]
-    count: Float[Array, ""]
+    seen: Float[Array, ""]
 
 
 class AbstractMoments(AbstractLearner):
@@ -87,7 +87,7 @@ class AbstractMoments(AbstractLearner):
         return (self.weights(fast) @ view)[None]
 
     def observe(self, fast: Moments, view: Array, response: Array, feedback: Float[Array, " 1"], key: PRNGKeyArray) -> Moments:
-        return Moments(fast.squares + jnp.outer(view, view), fast.products + feedback * view, fast.count + 1)
+        return Moments(fast.squares + jnp.outer(view, view), fast.products + feedback * view, fast.seen + 1)
 
 
 class LeastSquares(AbstractMoments):
@@ -125,7 +125,7 @@ class OneGradientStep(AbstractMoments):
         return self.variance / ((count + self.dimensions + 1) * self.variance + self.noise**2)
 
     def weights(self, moments: Moments) -> Float[Array, " dimensions"]:
-        return self.rate(moments.count) * moments.products
+        return self.rate(moments.seen) * moments.products
 
 
 class Examples(NamedTuple):
@@ -133,7 +133,7 @@ class Examples(NamedTuple):
 
     x: Float[Array, "capacity dimensions"]
     y: Float[Array, "capacity outputs"]
-    count: Int[Array, ""]
+    seen: Int[Array, ""]
 
 
 class NearestNeighbours(AbstractLearner):
@@ -154,11 +154,11 @@ class NearestNeighbours(AbstractLearner):
         return Examples(jnp.zeros((self.capacity, self.dimensions)), jnp.zeros((self.capacity, 1)), jnp.zeros((), jnp.int32))
 
     def respond(self, fast: Examples, view: Float[Array, " dimensions"], key: PRNGKeyArray) -> Float[Array, " 1"]:
-        seen = jnp.arange(self.capacity) < fast.count
-        nearness, nearest = jax.lax.top_k(jnp.where(seen, -jnp.sum((fast.x - view[None]) ** 2, axis=1), -jnp.inf), self.neighbours)
+        known = jnp.arange(self.capacity) < fast.seen
+        nearness, nearest = jax.lax.top_k(jnp.where(known, -jnp.sum((fast.x - view[None]) ** 2, axis=1), -jnp.inf), self.neighbours)
         counts = jnp.isfinite(nearness)
         return jnp.sum(jnp.where(counts[:, None], fast.y[nearest], 0.0), axis=0) / jnp.maximum(jnp.sum(counts), 1).astype(view.dtype)
 
     def observe(self, fast: Examples, view: Array, response: Array, feedback: Float[Array, " 1"], key: PRNGKeyArray) -> Examples:
-        slot = fast.count % self.capacity
-        return Examples(fast.x.at[slot].set(view), fast.y.at[slot].set(feedback), fast.count + 1)
+        slot = fast.seen % self.capacity
+        return Examples(fast.x.at[slot].set(view), fast.y.at[slot].set(feedback), fast.seen + 1)
