@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from quickstudy.algorithms.incontext import dual_form, icl_dual_gd, icl_regression
+from quickstudy.algorithms.references import OneGradientStep
 from quickstudy.core import lifetime
 from quickstudy.tasks import LinearRegression, Sinusoid
 from quickstudy.tasks.streams import StreamTask
@@ -47,14 +48,6 @@ def test_a_target_is_known_only_after_its_tick(name, request):
     assert (np.abs(before[3:] - after[3:]) > 1e-6).all()
 
 
-def test_a_transformer_does_not_ask_for_the_order_of_all_but_the_last_examples():
-    # One layer: what is read is a sum over tokens. Below that the order of causal tokens shows.
-    who = icl_regression.learner(icl_regression.Config(width=8, layers=1, heads=2), TASKS, KEY)
-    task, order = TASKS.sample(KEY, "train"), jnp.array([1, 2, 3, 0, 4, 5])
-    here, there = who.unroll(task.x, task.y), who.unroll(task.x[order], task.y[order])
-    assert not np.allclose(here[3], there[3])
-
-
 @pytest.mark.parametrize("module", [icl_regression, icl_dual_gd, dual_form])
 def test_episodes_are_refused(module):
     with pytest.raises(TypeError, match=r"wrap episodes in tasks\.Stream"):
@@ -79,8 +72,6 @@ def test_constructed_attention_is_one_gradient_step_exactly():
 
 
 def test_one_gradient_step_of_the_references_is_a_constructed_layer_at_each_length():
-    from quickstudy.algorithms.references import OneGradientStep
-
     task, step = TASKS.sample(KEY, "train"), OneGradientStep(3, 1 / 3, 0.5)
     told = predictions(step, task)
     for n in (1, 5):

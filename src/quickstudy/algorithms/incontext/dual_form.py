@@ -168,9 +168,7 @@ def examine(start: Weights, after: Weights, traces: Traces, x: Float[Array, "n i
     read = jax.vmap(attend_to_training, in_axes=(0, None, None))
     deviations = [
         jnp.max(jnp.abs(layer_in @ first + read(layer_in, patterns, errors) - out) / (1 + jnp.abs(out)))
-        for layer_in, first, patterns, errors, out in zip(
-            (x, hidden), start, traces.inputs, traces.errors, (sums, logits), strict=True
-        )
+        for layer_in, first, patterns, errors, out in trained
     ]
     by_class = hidden @ (traces.inputs[1].T @ jax.nn.one_hot(traces.labels, 10))
     shares = by_class / jnp.maximum(jnp.sum(by_class, axis=1, keepdims=True), 1e-9)
@@ -216,7 +214,7 @@ CLAIMS = (
     Claim(
         id="dual-form",
         statement=(
-            "The layers of a network trained on digits equal attention to all they were trained on, and a digit attends to its own class."
+            "The layers of a network trained on digits equal attention to all that trained them, and a digit attends to its own class."
         ),
         source="Irie et al. 2022, sections 3 and 4",
         reported="the identity is exact; figures show attention by class for MNIST and Fashion-MNIST, trained jointly and in sequence",

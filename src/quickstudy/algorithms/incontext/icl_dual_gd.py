@@ -87,17 +87,10 @@ def learner(config: Config, tasks: AbstractTaskDistribution, key: PRNGKeyArray) 
     if not isinstance(task, StreamTask) or task.x.ndim != 2 or task.y.shape[1:] != (1,):
         raise TypeError("icl-dual-gd reads streams of vectors with one floating-point target; wrap episodes in tasks.Stream")
     inputs = task.x.shape[1]
-    query_key, key_key, value_key, out_key = jr.split(key, 4)
-    normal = lambda key, *shape: config.size * jr.normal(key, shape)
     matrices_key, out_key = jr.split(key)
     square = (inputs + 1, inputs + 1)
-    return LinearAttention(
-        normal(query_key, *square),
-        normal(key_key, *square),
-        normal(value_key, *square),
-        normal(out_key, inputs + 1),
-        jnp.zeros(inputs),
-    )
+    query, keys, value = config.size * jr.normal(matrices_key, (3, *square))
+    return LinearAttention(query, keys, value, config.size * jr.normal(out_key, (inputs + 1,)), jnp.zeros(inputs))
 
 
 def loss(learner: LinearAttention, task: StreamTask, key: PRNGKeyArray) -> tuple[Float[Array, ""], Metrics]:
@@ -172,7 +165,7 @@ CLAIMS = (
     Claim(
         id="icl-dual-gd",
         statement=(
-            "Linear attention can be one gradient step exactly, and one layer trained to predict in context becomes the best such step."
+            "Linear attention can be one gradient step exactly, and a layer trained to predict in context becomes the best such step."
         ),
         source="von Oswald et al. 2022, section 3, and Dai et al. 2022, section 3",
         reported="curves of trained layers and of one gradient step with a tuned rate lie on each other (10 dimensions, 10 examples)",

@@ -7,9 +7,9 @@ Ridge regression is the mean of the exact posterior, given by recursion. It does
 when they come from elsewhere. `rate_n` is the best for n standard normal inputs of d dimensions: E |w - rate X^T y|^2 is a quadratic
 in it.
 
-Sources: the posterior: Rasmussen and Williams 2006, "Gaussian Processes for Machine Learning", section 2.1; conjugate gradients: Hestenes
-and Stiefel 1952, "Methods of Conjugate Gradients for Solving Linear Systems"; which of them to compare with: Akyurek et al. 2022, "What
-learning algorithm is in-context learning? Investigations with linear models", section 4.
+Sources: the posterior: Rasmussen and Williams 2006, "Gaussian Processes for Machine Learning", section 2.1; conjugate gradients:
+Hestenes and Stiefel 1952, "Methods of Conjugate Gradients for Solving Linear Systems"; which of them to compare with: Akyurek et al.
+2022, "What learning algorithm is in-context learning? Investigations with linear models", section 4.
 """
 
 import abc
