@@ -50,7 +50,7 @@ def test_least_squares_is_exact_in_double_precision_and_takes_repeated_inputs():
         who = LeastSquares(3)
         fast = jax.tree.map(lambda leaf: leaf.astype(x.dtype), who.begin(x[0], KEY))
         for i in range(4):
-            fast = who.observe(fast, x[i], None, y[i], KEY)
+            fast = who.observe(fast, x[i], y[i], y[i], KEY)
         np.testing.assert_allclose(who.weights(fast), np.linalg.pinv(np.asarray(x)) @ np.asarray(y)[:, 0], atol=1e-4)
 
 
@@ -70,13 +70,13 @@ def test_neighbours_are_the_three_nearest_of_those_seen_and_the_oldest_are_forgo
     fast, said = who.begin(x[0], KEY), []
     for i in range(5):
         said.append(float(who.respond(fast, jnp.array([0.0]), KEY)[0]))
-        fast = who.observe(fast, x[i], None, 10 * x[i], KEY)
+        fast = who.observe(fast, x[i], x[i], 10 * x[i], KEY)
     assert said == [0.0, 0.0, 5.0, 10.0, 10.0]
     assert float(who.respond(fast, jnp.array([0.0]), KEY)[0]) == pytest.approx((10 + 20 + 50) / 3)
 
 
 def test_the_bayes_optimal_line_is_the_best_one():
-    drawn = eqx.filter_jit(sample_tasks)(TASKS, KEY, "test", 2_000)
+    drawn = eqx.filter_jit(sample_tasks)(TASKS, KEY, "test", 20_000)
     truth = jnp.einsum("nti,ni->nt", drawn.x, drawn.latent["weights"])
     errors = {name: np.mean((predictions(who, drawn) - truth) ** 2, axis=0) for name, who in default_references(TASKS, 9).items()}
     best = errors.pop("ridge (Bayes-optimal)")
@@ -84,12 +84,12 @@ def test_the_bayes_optimal_line_is_the_best_one():
     for name, error in errors.items():
         assert (best[1:] < error[1:]).all(), name
     # One step's error in closed form: 1 - n / (n + d + 1 + d noise^2).
-    n = np.arange(9)
-    np.testing.assert_allclose(errors["one gradient step"], 1 - n / (n + 4 + 3 * 0.16), atol=0.08)
+    n = np.arange(9)  # the deviation of a mean of so many squared errors is 0.015
+    np.testing.assert_allclose(errors["one gradient step"], 1 - n / (n + 4 + 3 * 0.16), atol=0.06)
 
 
 def test_references_conform_and_without_noise_the_best_is_the_fit():
-    for who in default_references(TASKS, 9).values():
+    for who in (LeastSquares(3), NearestNeighbours(3, capacity=9)):
         check_learner(who, TASKS, KEY)
     clean = default_references(LinearRegression(noise=0.0), 5)
     assert clean["ridge (Bayes-optimal)"] == clean["least squares"] == LeastSquares(4)
