@@ -8,8 +8,8 @@ Examples are tokens e_i = (x_i, y_i), the query is e = (x, w_0 . x). Attention w
     prediction = w_0 . x + out . (sum_i V e_i (K e_i)^T) Q e
 
 With K e_i = x_i, V e_i = y_i - w_0 . x_i, Q e = x and out = rate, this is (w_0 + rate sum_i (y_i - w_0 . x_i) x_i) . x: the prediction
-after one step of gradient descent, from w_0, on half the summed squared error of the examples. With momentum, as in momentum's gradient
-descent, what is read also adds up recent values: sum_i momentum^(t - i) V e_i.
+after one step of gradient descent, from w_0, on half the summed squared error of the examples. Momentum adds recent values to what is
+read, whatever the query: sum_i momentum^(t - i) V e_i.
 
 Source: von Oswald et al. 2022, "Transformers learn in-context by gradient descent", proposition 1 and section 3; Dai et al. 2022, "Why
 Can GPT Learn In-Context? Language Models Secretly Perform Gradient Descent as Meta-Optimizers", section 3, and for momentum section 6.
@@ -140,7 +140,7 @@ PRESETS = {
 
 
 def deviation(seed: int) -> float:
-    """How far, at most, constructed layers are from an explicit gradient step, relative to one plus their size, in double precision."""
+    """The largest deviation of a constructed layer from a gradient step, relative to one plus its size, in double precision."""
     with jax.enable_x64(True):
         generator = np.random.default_rng(seed)
         x, y, start = (jnp.asarray(generator.normal(size=shape)) for shape in ((100, 17, 4), (100, 17, 1), (4,)))
@@ -167,7 +167,7 @@ def measure_step(scale: Scale, seed: int) -> Measurements:
     steps, n = {"smoke": (100, 200), "laptop": (4_000, 20_000), "full": (20_000, 100_000)}[scale]
     tasks = LinearRegression(examples=17)  # as many as the default has, and the query
     trained = lambda momentum: train(program(Config(steps=steps, momentum=momentum), tasks), steps=steps, seed=seed)
-    # The source tries powers of a momentum that it does not name: 0.9 is the usual one of gradient descent.
+    # 0.9 is ours: the usual momentum of gradient descent.
     learners = {"the trained layer": trained(0.0), "the trained layer with momentum": trained(0.9)}
     rate = OneGradientStep(tasks.dimensions, 1 / tasks.dimensions, tasks.noise).rate(jnp.asarray(tasks.examples - 1.0))
     learners[STEP] = one_gradient_step(jnp.zeros(tasks.dimensions), rate)
@@ -188,8 +188,8 @@ CLAIMS = (
         source="von Oswald et al. 2022, section 3, and Dai et al. 2022, section 3",
         reported="curves of trained layers and of one gradient step with a tuned rate lie on each other (10 dimensions, 10 examples)",
         not_answered=(
-            "whether momentum helps attention on text, as Dai et al. report: it is measured here, where by symmetry recent targets tell "
-            "nothing of a new input."
+            "whether momentum helps attention on text, as Dai et al. report: it is measured here, where by symmetry recent "
+            "targets tell nothing of a new input."
         ),
         measure=measure_step,
         expected=(

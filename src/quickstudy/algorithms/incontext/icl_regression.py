@@ -140,12 +140,12 @@ def predictions(ours: AbstractLearner, references: dict[str, Reference], drawn: 
     def one(task: StreamTask) -> dict[str, Float[Array, " ticks"]]:
         live = lambda who: lifetime(who, task, jr.key(0), steps=len(task.x), record=lambda tick: tick.response[0])[1]
         told = {name: live(who) for name, who in references.items()}
-        return told | {OURS: ours.unroll(task.x, task.y)[:, 0], "truth": task.x @ task.latent["weights"]}
+        return told | {OURS: ours.unroll(task.x, task.y)[:, 0], "truth": task.x @ task.latent["weights"]}  # type: ignore[attr-defined]
 
     return jax.lax.map(one, drawn, batch_size=200)
 
 
-def compare(ours: AbstractLearner, tasks: LinearRegression, split: Split, seed: int, n: int) -> Measurements:
+def compare(ours: AbstractLearner, tasks: LinearRegression, split: Split, seed: int, n: int) -> dict[str, float]:
     """The error of ours and of each reference, and how far ours is from each, by the number of examples seen.
 
     Errors are squared and against values without noise, whose variance is one before anything is seen. As ridge regression is the
