@@ -199,7 +199,8 @@ CLAIMS = (
         not_answered="larger dimensions; tokens that hold an input or a target only; what is computed inside; other shifts than one.",
         measure=measure_regression,
         expected=(
-            # Of a prior variance of one. Ours, set before anything was measured: the sources' curves lie on each other.
+            # Of a prior variance of one, and ours, set before anything was measured: the sources' curves lie on each other. What is
+            # expected out of range and of one layer was written after a first run of half as many steps.
             Expectation("test, largest distance from ridge", "<", 0.02),
             *(expectation for length in (2, 8, 15) for expectation in _nearest("test", length)),
             *_nearest("out-of-range", 15),
