@@ -120,7 +120,7 @@ Weights = tuple[Float[Array, "inputs hidden"], Float[Array, "hidden outputs"]]
 
 
 class Traces(NamedTuple):
-    """What each layer was trained on, step by step: its inputs, minus the gradient at its outputs, and the labels."""
+    """What each layer was trained on, step by step: its inputs, the gradients at its outputs times minus the rate, labels."""
 
     inputs: tuple[Float[Array, "patterns inputs"], Float[Array, "patterns hidden"]]
     errors: tuple[Float[Array, "patterns hidden"], Float[Array, "patterns outputs"]]
