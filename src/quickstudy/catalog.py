@@ -100,6 +100,7 @@ CLAIMS = {
     "cnp-regression": "quickstudy.algorithms.fewshot.cnp",
     "incontext-gru": "quickstudy.algorithms.incontext.incontext_gru",
     "icl-regression": "quickstudy.algorithms.incontext.icl_regression",
+    "icl-depth": "quickstudy.algorithms.incontext.icl_regression",
     "icl-dual-gd": "quickstudy.algorithms.incontext.icl_dual_gd",
     "dual-form": "quickstudy.algorithms.incontext.dual_form",
     "trpo-ppo": "quickstudy.algorithms.rl.policy_steps",

@@ -129,7 +129,7 @@ PRESETS = {
 # --- Claim --------------------------------------------------------------------------------------------------------------------------
 
 OURS, RIDGE = "the transformer", "ridge (Bayes-optimal)"
-ALL = "15 examples"
+ALL, FROM_STEP = "15 examples", "distance from one gradient step"
 LENGTHS = (0, 2, 4, 8, 15)  # examples seen: none, half as many as dimensions, as many, twice, and all
 
 
@@ -167,17 +167,31 @@ def _drawn(tasks: LinearRegression, split: Split, keys: Key[Array, " n"]) -> Str
     return jax.vmap(lambda key: tasks.sample(key, split))(keys)
 
 
+def trained(scale: Scale, seed: int, layers: int) -> AbstractLearner:
+    """A transformer of so many layers, trained on the default tasks; a tiny one at smoke scale."""
+    steps = {"smoke": 20, "laptop": 3_000, "full": 30_000}[scale]
+    config = Config(steps=steps, layers=layers)
+    if scale == "smoke":
+        config = dataclasses.replace(config, width=8, heads=2, tasks_per_step=4)
+    return train(program(config, LinearRegression()), steps=steps, seed=seed)
+
+
+TEST_TASKS = {"smoke": 100, "laptop": 2_000, "full": 10_000}
+
+
 def measure_regression(scale: Scale, seed: int) -> Measurements:
-    """A transformer of four layers, in range and out of range, and one of one layer, beside four classical learners."""
-    steps, n = {"smoke": (20, 100), "laptop": (3_000, 2_000), "full": (30_000, 10_000)}[scale]
-    config = Config(steps=steps) if scale != "smoke" else Config(steps=steps, width=8, heads=2, tasks_per_step=4)
-    tasks = LinearRegression()
-    shallow, deep = (
-        train(program(dataclasses.replace(config, layers=layers), tasks), steps=steps, seed=seed) for layers in (1, config.layers)
-    )
-    one_layer = compare(shallow, tasks, "test", seed, n)
-    measured = {f"one layer: {name}": value for name, value in one_layer.items() if "distance" in name}
-    return measured | compare(deep, tasks, "test", seed, n) | compare(deep, tasks, "out-of-range", seed, n)
+    """A transformer of four layers, in range and out of range, beside four classical learners."""
+    ours, tasks, n = trained(scale, seed, Config().layers), LinearRegression(), TEST_TASKS[scale]
+    return compare(ours, tasks, "test", seed, n) | compare(ours, tasks, "out-of-range", seed, n)
+
+
+def measure_depth(scale: Scale, seed: int) -> Measurements:
+    """Transformers of one layer and of two, beside four classical learners."""
+    measured: dict[str, float] = {}
+    for layers, name in ((1, "one layer"), (2, "two layers")):
+        found = compare(trained(scale, seed, layers), LinearRegression(), "test", seed, TEST_TASKS[scale])
+        measured |= {f"{name}, {what.removeprefix('test, ')}": value for what, value in found.items()}
+    return measured
 
 
 def _nearest(split: Split, length: int) -> tuple[Expectation, ...]:
@@ -192,7 +206,7 @@ CLAIMS = (
         id="icl-regression",
         statement=(
             "A transformer trained on random linear functions predicts like Bayes-optimal ridge regression at every length of its "
-            "context, and stays nearest to it with inputs unlike those of its training; one layer is nearer to a gradient step."
+            "context, and stays nearest to it with inputs unlike those of its training."
         ),
         source="Garg et al. 2022, sections 3 and 4; Akyurek et al. 2022, section 4",
         reported="curves on those of least squares (20 dimensions, no noise), and of ridge regression (8 dimensions, noise)",
@@ -200,15 +214,24 @@ CLAIMS = (
         measure=measure_regression,
         expected=(
             # Of a prior variance of one, and ours, set before anything was measured: the sources' curves lie on each other. What is
-            # expected out of range and of one layer was written after a first run of half as many steps.
+            # expected out of range was written after a first run of half as many steps.
             Expectation("test, largest distance from ridge", "<", 0.02),
             *(expectation for length in (2, 8, 15) for expectation in _nearest("test", length)),
             *_nearest("out-of-range", 15),
             Expectation(f"out-of-range, {ALL}: error of {OURS}", "<", f"out-of-range, {ALL}: error of one gradient step"),
             Expectation(f"out-of-range, {ALL}: error of {OURS}", "<", f"out-of-range, {ALL}: error of 3 nearest neighbours"),
-            Expectation(
-                f"one layer: test, {ALL}: distance from one gradient step", "<", f"one layer: test, {ALL}: distance from {RIDGE}"
-            ),
+        ),
+    ),
+    Claim(
+        id="icl-depth",
+        statement="A transformer of one layer predicts like one gradient step, and one of two layers more like ridge regression.",
+        source="Akyurek et al. 2022, section 4 (the algorithm changes with depth)",
+        reported="curves: with depth, the nearest algorithm moves from a gradient step to ridge regression and least squares",
+        not_answered="layers without a feed-forward part; other widths, dimensions and tokens.",
+        measure=measure_depth,
+        expected=(
+            Expectation(f"one layer, {ALL}: {FROM_STEP}", "<", f"one layer, {ALL}: distance from {RIDGE}"),
+            Expectation(f"two layers, {ALL}: distance from {RIDGE}", "<", f"two layers, {ALL}: {FROM_STEP}"),
         ),
     ),
 )
