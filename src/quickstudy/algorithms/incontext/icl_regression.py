@@ -76,7 +76,7 @@ class Config:
     width: int = 64  # ours; Garg et al. 2022 take 256, Akyurek et al. 2022 up to 512
     layers: int = 4  # ours; Garg et al. 2022 take 12, Akyurek et al. 2022 up to 16
     heads: int = 4  # ours; Garg et al. 2022 take 8
-    learning_rate: float = 0.002  # ours: 0.004 was behind it all the way
+    learning_rate: float = 0.002  # ours: 0.004 was behind it from the 500th step on
     steps: int = 8_000  # ours: after which the learning rate, which falls as a cosine does, is zero
     warmup: int = 100  # ours
     tasks_per_step: int = 32  # ours: on valid tasks as near to ridge as 64 in three quarters of the time; Garg et al. 2022 take 64
@@ -115,7 +115,7 @@ def program(config: Config, tasks: AbstractTaskDistribution) -> Program:
 
 
 PRESETS = {
-    "linear": Preset(Config(), LinearRegression, 8_000, 16, "near ridge regression at every length"),
+    "linear": Preset(Config(), LinearRegression, 8_000, 16, "at most about 0.02 above the error of ridge regression, 150 s"),
     "smoke": Preset(
         Config(width=8, layers=1, heads=2, steps=20, warmup=2, tasks_per_step=4),
         lambda: LinearRegression(dimensions=2, examples=4),
