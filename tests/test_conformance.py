@@ -28,6 +28,7 @@ from quickstudy.tasks import (
     Harlow,
     HiddenGoal,
     KrazyWorld,
+    LinearRegression,
     Maze,
     MountainCar,
     MultiRoom,
@@ -123,6 +124,11 @@ def first_input(task):
     return hundredth((task.support_x[0, 0] + 2) / 4)
 
 
+def first_weight(task):
+    weights = task.latent["weights"]
+    return ten_thousandth(jax.scipy.stats.norm.cdf(weights[0] * weights.size**0.5))
+
+
 def first_pull(task):
     return Answer(jnp.int32(0))
 
@@ -184,6 +190,7 @@ TASKS = {
         ALL,
         answering(4, 3),
     ),
+    "linear-regression": (LinearRegression, first_weight, ALL, answering(1)),
     "bernoulli-bandit": (BernoulliBandit, lambda task: ten_thousandth(task.probabilities[0]), ALL, first_pull),
     "gaussian-bandit": (GaussianBandit, lambda task: ten_thousandth(jax.scipy.stats.norm.cdf(task.means[0])), ALL, first_pull),
     "correlated-bandit": (CorrelatedBandit, lambda task: ten_thousandth(task.probabilities[0]), ALL, first_pull),

@@ -13,6 +13,7 @@ from quickstudy.tasks.glyphs import Glyphs
 from quickstudy.tasks.gridworld import GridWorld, level_from_text
 from quickstudy.tasks.harlow import Harlow, HarlowPair
 from quickstudy.tasks.krazy_world import KrazyWorld, board_from_text
+from quickstudy.tasks.linear_regression import LinearRegression
 from quickstudy.tasks.mazes import Maze, MultiRoom
 from quickstudy.tasks.mountain_car import MountainCar
 from quickstudy.tasks.objective import AbstractObjective, ObjectiveView
@@ -53,6 +54,7 @@ __all__ = [
     "HiddenGoal",
     "KrazyWorld",
     "LabelledArrays",
+    "LinearRegression",
     "Maze",
     "MountainCar",
     "MultiRoom",

@@ -11,6 +11,7 @@ from quickstudy.algorithms.references.counting import UCB1, EpsilonGreedy, Greed
 from quickstudy.algorithms.references.gaussian import GaussianThompson, GaussianUCB
 from quickstudy.algorithms.references.gittins import Gittins, gittins
 from quickstudy.algorithms.references.harlow import WinStayLoseShift
+from quickstudy.algorithms.references.linear_regression import LeastSquares, NearestNeighbours, OneGradientStep, Ridge
 from quickstudy.algorithms.references.mdps import PSRL, BayesGreedy, Optimum
 from quickstudy.algorithms.references.search_then_go import SearchThenGo
 from quickstudy.algorithms.references.shortest_path import ShortestPath
@@ -21,6 +22,7 @@ from quickstudy.evaluation import Reference
 from quickstudy.tasks.bandits import BernoulliBandit, CorrelatedBandit, GaussianBandit, RestlessBandit
 from quickstudy.tasks.dark_rooms import DarkRoom, HiddenGoal
 from quickstudy.tasks.harlow import Harlow
+from quickstudy.tasks.linear_regression import LinearRegression
 from quickstudy.tasks.mazes import Maze, MultiRoom
 from quickstudy.tasks.random_mdps import RandomMDPs
 from quickstudy.tasks.two_step import TwoStep
@@ -104,6 +106,18 @@ def _harlow(tasks: Harlow, ticks: int) -> dict[str, Reference]:
     return {"win-stay, lose-shift": WinStayLoseShift(), "random": RandomAction(2)}
 
 
+def _linear(tasks: LinearRegression, ticks: int) -> dict[str, Reference]:
+    size, variance = tasks.dimensions, 1 / tasks.dimensions
+    fitted = LeastSquares(size)
+    return {
+        # Without noise the posterior mean is the shortest fit.
+        "ridge (Bayes-optimal)": Ridge(size, variance, tasks.noise) if tasks.noise else fitted,
+        "least squares": fitted,
+        "one gradient step": OneGradientStep(size, variance, tasks.noise),
+        "3 nearest neighbours": NearestNeighbours(size, capacity=max(ticks, 3)),
+    }
+
+
 _RULES: dict[type[AbstractTaskDistribution], Callable[..., dict[str, Reference]]] = {
     BernoulliBandit: _bernoulli,
     GaussianBandit: _gaussian,
@@ -117,6 +131,7 @@ _RULES: dict[type[AbstractTaskDistribution], Callable[..., dict[str, Reference]]
     MultiRoom: _mazes,
     TwoStep: _two_step,
     Harlow: _harlow,
+    LinearRegression: _linear,
 }
 
 __all__ = [
@@ -130,10 +145,14 @@ __all__ = [
     "GaussianUCB",
     "Gittins",
     "Greedy",
+    "LeastSquares",
     "ModelBased",
     "ModelFree",
+    "NearestNeighbours",
+    "OneGradientStep",
     "Optimum",
     "RandomAction",
+    "Ridge",
     "SearchThenGo",
     "ShortestPath",
     "Thompson",
