@@ -101,8 +101,8 @@ class Monotone(Numbers):
     [
         (Overlapping(), "splits must be disjoint, but 9.0 is in both train and valid"),
         (Wider(), "a valid task must have the tree, shapes and dtypes of a train task"),
-        (Growing(itertools.count()), "a train task drawn twice with one key: must be equal bit for bit"),
-        (Keyless(), "a train task drawn twice with one key: must be equal bit for bit"),
+        (Growing(itertools.count()), "train tasks drawn twice with one key: must be equal bit for bit"),
+        (Keyless(), "train tasks drawn twice with one key: must be equal bit for bit"),
         (Monotone(), "every train task is the same"),
     ],
     ids=["Overlapping", "Wider", "Growing", "Keyless", "Monotone"],

@@ -183,7 +183,7 @@ class TabularPFN(AbstractLearner):
     heads: int = eqx.field(static=True)
 
     def begin(self, view: EpisodeView, key: PRNGKeyArray) -> Context:
-        known = view.support_y >= 0
+        known = view.known()
         shift, stretch, there = column_scales(view.support_x, known)
         labels = jnp.where(known[:, None], jax.nn.one_hot(view.support_y, view.outputs), 0.0)
         cells, rows = self.embed(view.support_x, shift, stretch)
