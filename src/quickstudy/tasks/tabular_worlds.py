@@ -43,7 +43,8 @@ class TabularWorlds(AbstractTaskDistribution):
 
     Raises `ValueError` for sizes that no table can have.
 
-    >>> TabularWorlds(support=32, query=8, columns=5).sample(jr.key(0), "test").support_x.shape
+    >>> tables = TabularWorlds(support=32, query=8, columns=5)
+    >>> jax.eval_shape(lambda key: tables.sample(key, "test"), jr.key(0)).support_x.shape
     (32, 5)
     """
 

@@ -255,6 +255,7 @@ class Config:
     anneal: int = 5_000  # ours: after so many outer steps the learning rate, which falls as a cosine does, is zero
     warmup: int = 200  # ours
     tasks_per_step: int = 4  # ours: of each size
+    wider: int = 4  # ours: half of the tables have so many times as many columns; 1: none
     weight_decay: float = 0.01  # ours
 
     def __post_init__(self) -> None:
@@ -311,13 +312,14 @@ def optimizer_of(config: Config) -> optax.GradientTransformation:
     )
 
 
-def wider(tasks: TabularWorlds) -> TabularWorlds:
-    """Half as many rows of four times as many columns."""
-    return dataclasses.replace(tasks, support=max(tasks.support // 2, 16), query=tasks.query // 2 or 1, columns=4 * tasks.columns)
+def sizes(tasks: TabularWorlds, wider: int) -> tuple[TabularWorlds, ...]:
+    """The tables as they are and, with half as many rows, `wider` times as many columns; if that is 1, they alone."""
+    half = {"support": max(tasks.support // 2, 16), "query": tasks.query // 2 or 1}
+    return (tasks,) if wider == 1 else (tasks, dataclasses.replace(tasks, columns=wider * tasks.columns, **half))
 
 
 def program(config: Config, tasks: TabularWorlds) -> Program:
-    """Descend the mean loss over random tables of two sizes: as they are, and wider."""
+    """Descend the mean loss over random tables of all sizes."""
     optimizer = optimizer_of(config)
 
     def init(key: PRNGKeyArray) -> Descent:
@@ -327,19 +329,21 @@ def program(config: Config, tasks: TabularWorlds) -> Program:
     def judged(current: TabularPFN, tasks: TabularWorlds, key: PRNGKeyArray) -> tuple[Float[Array, " tasks"], Metrics]:
         return jax.vmap(lambda task: loss(current, task, key))(sample_tasks(tasks, key, "train", config.tasks_per_step))
 
-    def of_both(current: TabularPFN, key: PRNGKeyArray) -> tuple[Float[Array, ""], Metrics]:
-        both = [judged(current, *part) for part in zip((tasks, wider(tasks)), jr.split(key), strict=True)]
-        return jax.tree.map(lambda *parts: jnp.mean(jnp.stack(parts)), *both)
+    every = sizes(tasks, config.wider)
+
+    def of_all(current: TabularPFN, key: PRNGKeyArray) -> tuple[Float[Array, ""], Metrics]:
+        parts = [judged(current, *part) for part in zip(every, jr.split(key, len(every)), strict=True)]
+        return jax.tree.map(lambda *part: jnp.mean(jnp.stack(part)), *parts)
 
     def update(state: Descent, key: PRNGKeyArray) -> tuple[Descent, Metrics]:
-        (value, metrics), gradient = eqx.filter_value_and_grad(of_both, has_aux=True)(state.learner, key)  # type: ignore[arg-type]
+        (value, metrics), gradient = eqx.filter_value_and_grad(of_all, has_aux=True)(state.learner, key)  # type: ignore[arg-type]
         after, optimizer_state = apply_gradient(optimizer, gradient, state.optimizer, state.learner)
         return Descent(after, optimizer_state, None), {"loss": value} | metrics
 
     return Program(init, update, lambda state: state.learner)
 
 
-_TINY = Config(width=8, hubs=2, summaries=4, column_blocks=1, row_blocks=1, heads=2, anneal=20, warmup=2, tasks_per_step=2)
+_TINY = Config(width=8, hubs=2, summaries=4, column_blocks=1, row_blocks=1, heads=2, anneal=20, warmup=2, tasks_per_step=2, wider=1)
 PRESETS = {
     "laptop": Preset(Config(), TabularWorlds, 5_000, 1, "not measured yet"),
     "smoke": Preset(_TINY, lambda: TabularWorlds(support=16, query=8, columns=2, classes=3), 4, 1, "it runs"),
