@@ -10,6 +10,7 @@ import equinox as eqx
 import jax.random as jr
 import numpy as np
 from jaxtyping import Float
+from scipy.special import softmax
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.utils import check_random_state
 from sklearn.utils.multiclass import check_classification_targets
@@ -105,9 +106,7 @@ class InContextClassifier(ClassifierMixin, BaseEstimator):
             for start in range(0, len(X), BLOCK):
                 block = seen[start : start + BLOCK]
                 logits = np.asarray(_answer(net, context, padded(block, BLOCK, self._columns)), float)[: len(block), slots]
-                logits -= logits.max(axis=1, keepdims=True)
-                odds = np.exp(logits)
-                total[start : start + len(block)] += odds / odds.sum(axis=1, keepdims=True)
+                total[start : start + len(block)] += softmax(logits, axis=1)
         return total / total.sum(axis=1, keepdims=True)
 
     def predict(self, X: Any) -> np.ndarray:

@@ -4,13 +4,11 @@ A member of an ensemble sees a table in its own way: its categories are numbered
 rank of a number instead of the number.
 """
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Float
 from scipy.special import ndtri
-from sklearn.compose import ColumnTransformer
-from sklearn.preprocessing import OrdinalEncoder
 
 ROWS = (64, 128, 256, 512, 1_024, 2_048)  # the sizes that programs are compiled for
 COLUMNS = (8, 16, 32, 64, 100)
@@ -76,9 +74,3 @@ def draw_look(member: int, x: Table, categorical: list[int], random: np.random.G
     codes = [shuffle(levels(x[:, i])) if i in categorical else None for i in range(x.shape[1])]
     ranks = [np.sort(column[~np.isnan(column)]) for column in x.T] if member % 2 else None
     return Look(codes, ranks)
-
-
-def encoder(categorical: list[Any]) -> ColumnTransformer:
-    """Numbers categories in the given columns, unknown and missing ones NaN, and puts those columns first."""
-    ordinal = OrdinalEncoder(handle_unknown="use_encoded_value", unknown_value=np.nan, encoded_missing_value=np.nan)
-    return ColumnTransformer([("categories", ordinal, categorical)], remainder="passthrough", sparse_threshold=0)

@@ -19,7 +19,7 @@ from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
 from quickstudy.nn.memory import AbstractMemory
 
-_NEVER = -1e9  # a score whose softmax is exactly zero in single precision, and whose gradient is no NaN
+NEVER = -1e9  # a score whose softmax is exactly zero in single precision, and whose gradient is no NaN
 
 
 def attend(
@@ -48,7 +48,7 @@ def attend(
     scores = jnp.einsum("gns,pgs->gnp", grouped, keys, preferred_element_type=jnp.float32).reshape(heads, ticks, past) / size**0.5
     if bias is not None:
         scores = scores + bias
-    weights = jax.nn.softmax(jnp.where(allowed[None], scores, _NEVER), axis=-1).astype(values.dtype).reshape(groups, asked, past)
+    weights = jax.nn.softmax(jnp.where(allowed[None], scores, NEVER), axis=-1).astype(values.dtype).reshape(groups, asked, past)
     read = jnp.einsum("gnp,pgs->gns", weights, values, preferred_element_type=jnp.float32).reshape(heads, ticks, size)
     return jnp.where(jnp.any(allowed, axis=1)[:, None, None], read.transpose(1, 0, 2), 0.0)
 

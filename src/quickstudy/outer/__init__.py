@@ -15,6 +15,7 @@ from quickstudy.outer.descent import (
     descend,
     differentiate_adaptation,
     mean_over_tasks,
+    rise_and_fall,
     with_adaptation,
 )
 from quickstudy.outer.population import member, population
@@ -56,6 +57,7 @@ __all__ = [
     "mean_over_tasks",
     "member",
     "population",
+    "rise_and_fall",
     "run",
     "shared_settings",
     "switch",

@@ -164,3 +164,16 @@ def with_adaptation(loss: Loss, adapt: Adapt, gradient: Gradient = "exact") -> L
         return loss(differentiable(learner, task, adapt_key), task, loss_key)
 
     return adapted_loss
+
+
+def rise_and_fall(learning_rate: float, warmup: int, steps: int) -> optax.Schedule:
+    """A learning rate that rises from zero for `warmup` outer steps, and falls as a cosine does until `steps`, where it is zero.
+
+    Source: Loshchilov and Hutter 2017, "SGDR: Stochastic Gradient Descent with Warm Restarts"; the rise: Goyal et al. 2017, "Accurate,
+    Large Minibatch SGD: Training ImageNet in 1 Hour".
+
+    >>> rate = rise_and_fall(0.1, warmup=10, steps=110)
+    >>> [round(float(rate(step)), 3) for step in (0, 10, 60, 110)]
+    [0.0, 0.1, 0.05, 0.0]
+    """
+    return optax.warmup_cosine_decay_schedule(0.0, learning_rate, warmup, max(steps, warmup + 1))

@@ -90,7 +90,7 @@ def compile_lightly(function: Callable[..., Any], *, once: bool = False) -> Call
     """Compile with less optimisation on a CPU, where small programs wait longer for the compiler than for the work.
 
     It saves a fifth to a third of that wait, and did not slow down what we measured. What runs only `once` goes without XLA's emitters
-    of fused loops too: that halves the wait, and would slow down what comes after it (PPO's steps by two). Not level 0: there XLA's
+    of fused loops too: that halves the wait, but would make PPO's steps take twice as long. Not level 0: there XLA's
     exponential of very negative numbers is NaN in the gradient of a softmax (jaxlib 0.10.2).
     """
     options: dict[str, Any] = {"xla_backend_optimization_level": 1}

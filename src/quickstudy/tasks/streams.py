@@ -1,5 +1,6 @@
 """Streams: one input at a time, a prediction, then the truth. The tick counts the examples seen."""
 
+import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, Num, PRNGKeyArray, PyTree
 
@@ -25,6 +26,21 @@ class StreamTask(AbstractTask):
         truth, following = self.y[world], (world + 1) % self.x.shape[0]
         score = prediction_score(response[None], truth[None])
         return Turn(following, self.x[following], truth, score, jnp.asarray(End.RUNNING, jnp.int32))
+
+
+def stream_shapes(tasks: AbstractTaskDistribution, method: str) -> StreamTask:
+    """The shapes of a distribution's streams (`jax.ShapeDtypeStruct` leaves), for a method that reads vectors with float targets.
+
+    Raises `TypeError`, naming the method, for other tasks.
+
+    >>> from quickstudy.tasks import Sinusoid
+    >>> stream_shapes(Stream(Sinusoid(shot=5, query=10)), "a method").x.shape
+    (15, 1)
+    """
+    task = jax.eval_shape(lambda key: tasks.sample(key, "train"), jax.random.key(0))
+    if not isinstance(task, StreamTask) or task.x.ndim != 2 or task.y.ndim != 2:
+        raise TypeError(f"{method} reads streams of vectors with floating-point targets; wrap episodes in tasks.Stream")
+    return task
 
 
 class Stream(AbstractTaskDistribution):

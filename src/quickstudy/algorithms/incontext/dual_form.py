@@ -29,7 +29,7 @@ from quickstudy.core import AbstractLearner, AbstractTaskDistribution
 from quickstudy.outer import Preset, Program, truncate
 from quickstudy.tasks.digits import load_digits
 from quickstudy.tasks.linear_regression import LinearRegression
-from quickstudy.tasks.streams import StreamTask
+from quickstudy.tasks.streams import stream_shapes
 
 
 def attend_to_training(
@@ -87,9 +87,7 @@ class Config:
 
 def learner(config: Config, tasks: AbstractTaskDistribution, key: PRNGKeyArray) -> DualLayer:
     """A layer of zeros that remembers a stream; raises `TypeError` unless the tasks are streams of vectors with float targets."""
-    task = jax.eval_shape(lambda k: tasks.sample(k, "train"), key)
-    if not isinstance(task, StreamTask) or task.x.ndim != 2 or task.y.ndim != 2:
-        raise TypeError("dual-form reads streams of vectors with floating-point targets; wrap episodes in tasks.Stream")
+    task = stream_shapes(tasks, "dual-form")
     (ticks, inputs), outputs = task.x.shape, task.y.shape[1]
     return DualLayer(jnp.zeros((outputs, inputs)), jnp.log(jnp.asarray(config.rate)), capacity=ticks)
 

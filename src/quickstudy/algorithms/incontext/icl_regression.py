@@ -29,9 +29,9 @@ from quickstudy.claims import Claim, Expectation, Measurements, Scale
 from quickstudy.core import AbstractLearner, AbstractTaskDistribution, Split, lifetime
 from quickstudy.evaluation import Reference
 from quickstudy.nn.transformer import Architecture, Cache, Transformer
-from quickstudy.outer import Metrics, Preset, Program, descend, train
+from quickstudy.outer import Metrics, Preset, Program, descend, rise_and_fall, train
 from quickstudy.tasks.linear_regression import LinearRegression
-from quickstudy.tasks.streams import StreamTask
+from quickstudy.tasks.streams import StreamTask, stream_shapes
 
 
 class Reading(NamedTuple):
@@ -84,9 +84,7 @@ class Config:
 
 def learner(config: Config, tasks: AbstractTaskDistribution, key: PRNGKeyArray) -> InContextTransformer:
     """A transformer with fresh weights; raises `TypeError` unless the tasks are streams of vectors with float targets."""
-    task = jax.eval_shape(lambda k: tasks.sample(k, "train"), key)
-    if not isinstance(task, StreamTask) or task.x.ndim != 2 or task.y.ndim != 2:
-        raise TypeError("icl-regression reads streams of vectors with floating-point targets; wrap episodes in tasks.Stream")
+    task = stream_shapes(tasks, "icl-regression")
     (ticks, inputs), outputs = task.x.shape, task.y.shape[1]
     embedding_key, body_key, head_key = jr.split(key, 3)
     embedding = eqx.nn.Linear(2 * inputs + outputs, config.width, key=embedding_key)
@@ -103,7 +101,7 @@ def loss(learner: InContextTransformer, task: StreamTask, key: PRNGKeyArray) -> 
 
 def program(config: Config, tasks: AbstractTaskDistribution) -> Program:
     """Descend the error of whole lives with Adam."""
-    rate = optax.warmup_cosine_decay_schedule(0.0, config.learning_rate, config.warmup, max(config.steps, config.warmup + 1))
+    rate = rise_and_fall(config.learning_rate, config.warmup, config.steps)
     return descend(
         loss,
         tasks,

@@ -12,7 +12,6 @@ Builds on: recurrent networks as learning machines. Led to: memory-augmented net
 import dataclasses
 
 import equinox as eqx
-import jax
 import jax.numpy as jnp
 import jax.random as jr
 import optax
@@ -24,7 +23,7 @@ from quickstudy.evaluation import evaluate
 from quickstudy.nn.mlp import MLP
 from quickstudy.outer import Preset, Program, train, truncate
 from quickstudy.tasks.sinusoid import Sinusoid
-from quickstudy.tasks.streams import Stream, StreamTask
+from quickstudy.tasks.streams import Stream, stream_shapes
 
 
 class InContextGRU(AbstractLearner):
@@ -55,9 +54,7 @@ class Config:
 
 def learner(config: Config, tasks: AbstractTaskDistribution, key: PRNGKeyArray) -> InContextGRU:
     """A recurrent learner with fresh weights; raises `TypeError` unless the tasks are streams of vectors with float targets."""
-    task = jax.eval_shape(lambda k: tasks.sample(k, "train"), key)
-    if not isinstance(task, StreamTask) or task.x.ndim != 2 or task.y.ndim != 2:
-        raise TypeError("incontext-gru reads streams of vectors with floating-point targets; wrap episodes in tasks.Stream")
+    task = stream_shapes(tasks, "incontext-gru")
     inputs, outputs = task.x.shape[1], task.y.shape[1]
     cell_key, head_key = jr.split(key)
     cell = eqx.nn.GRUCell(inputs + outputs, config.width, key=cell_key)

@@ -30,7 +30,7 @@ from quickstudy.core import AbstractLearner, AbstractTaskDistribution, sample_ta
 from quickstudy.nn.mlp import MLP
 from quickstudy.nn.set_transformer import SetTransformer, Support
 from quickstudy.nn.transformer import Architecture
-from quickstudy.outer import Metrics, Preset, Program, descend
+from quickstudy.outer import Metrics, Preset, Program, descend, rise_and_fall
 from quickstudy.tasks.episode import EpisodeTask, EpisodeView, episode_shapes, is_classification, prediction_score
 from quickstudy.tasks.gaussian_processes import GaussianProcess
 
@@ -199,7 +199,7 @@ def likelihood_loss(learner: PFN, task: EpisodeTask, key: PRNGKeyArray) -> tuple
 
 def program(config: Config, tasks: AbstractTaskDistribution) -> Program:
     """Fit the network to the prior that the tasks are drawn from."""
-    rate = optax.warmup_cosine_decay_schedule(0.0, config.learning_rate, config.warmup, max(config.steps, config.warmup + 1))
+    rate = rise_and_fall(config.learning_rate, config.warmup, config.steps)
     return descend(
         likelihood_loss,
         tasks,

@@ -29,11 +29,11 @@ from jaxtyping import Array, Bool, Float, PRNGKeyArray
 
 from quickstudy.claims import Claim
 from quickstudy.core import AbstractLearner, AbstractTaskDistribution, sample_tasks
-from quickstudy.outer import Descent, Metrics, Preset, Program, apply_gradient
+from quickstudy.nn.attention import NEVER, attend
+from quickstudy.outer import Descent, Metrics, Preset, Program, apply_gradient, rise_and_fall
 from quickstudy.tasks.episode import EpisodeTask, EpisodeView, episode_shapes, is_classification
 from quickstudy.tasks.tabular_worlds import TabularWorlds
 
-_NEVER = -1e9  # a score whose softmax is exactly zero in single precision, and whose gradient is no NaN
 _FAR = 8.0  # standardised values are cut off here: ours
 
 Cells = Float[Array, "columns rows width"]
@@ -106,7 +106,7 @@ class ColumnBlock(eqx.Module):
     def ask(self, cells: Cells, labels: Float[Array, "rows width"], known: Bool[Array, " rows"]) -> Answers:
         """The answers of the labelled cells, each of which knows its row's label."""
         told = normalised(cells + labels[None], self.scale)
-        weights = jax.nn.softmax(jnp.where(known[None, :, None], told @ self.questions, _NEVER), axis=1)
+        weights = jax.nn.softmax(jnp.where(known[None, :, None], told @ self.questions, NEVER), axis=1)
         answers = jnp.matmul(jnp.swapaxes(weights, 1, 2), told @ self.answer)
         return Answers(answers @ self.key, answers @ self.value)
 
@@ -116,7 +116,7 @@ class ColumnBlock(eqx.Module):
         weights = jax.nn.softmax(jnp.matmul(asking, jnp.swapaxes(answers.keys, 1, 2)) / cells.shape[-1] ** 0.5, axis=2)
         cells = self.cells(cells + jnp.matmul(weights, answers.values))
         shown = normalised(cells, self.gather_scale)
-        weights = jax.nn.softmax(jnp.where(there[:, None, None], shown @ self.gather, _NEVER), axis=0)
+        weights = jax.nn.softmax(jnp.where(there[:, None, None], shown @ self.gather, NEVER), axis=0)
         gathered = [jnp.sum(weights[:, :, hub, None] * shown, axis=0) for hub in range(weights.shape[2])]
         rows = self.rows(rows + jnp.concatenate(gathered, axis=1) @ self.mix)
         return cells + (normalised(rows, self.tell_scale) @ self.tell)[None], rows
@@ -142,13 +142,12 @@ class RowBlock(eqx.Module):
         return normalised(rows, self.scale) @ self.both
 
     def __call__(self, rows: Rows, memory: Float[Array, "known_rows twice"], known: Bool[Array, " known_rows"], heads: int) -> Rows:
+        split = lambda x: x.reshape(len(x), heads, -1)
         keys, values = jnp.split(memory, 2, axis=1)
-        queries = normalised(rows, self.scale) @ self.query / (rows.shape[1] / heads) ** 0.5
-        unknown = jnp.where(known, 0.0, _NEVER)[None]
-        split = lambda x: jnp.split(x, heads, axis=1)
-        # Head by head: on a CPU a loop over matrices is twice as fast as one product of many small ones, and its gradient thrice.
-        read = [jax.nn.softmax(q @ k.T + unknown) @ v for q, k, v in zip(split(queries), split(keys), split(values), strict=True)]
-        return self.feed_forward(rows + jnp.concatenate(read, axis=1) @ self.mix)
+        queries = normalised(rows, self.scale) @ self.query
+        allowed = jnp.broadcast_to(known[None], (len(rows), len(known)))
+        read = attend(split(queries), split(keys), split(values), allowed).reshape(rows.shape)
+        return self.feed_forward(rows + read @ self.mix)
 
 
 # --- Learner ------------------------------------------------------------------------------------------------------------------------
@@ -206,11 +205,10 @@ class TabularPFN(AbstractLearner):
     def respond(self, fast: Context, view: EpisodeView, key: PRNGKeyArray) -> Float[Array, "query outputs"]:
         gather = lambda carry, part: (part[0](*carry, part[1], fast.there), None)
         attend = lambda rows, part: (part[0](rows, part[1], fast.known, self.heads), None)
-        embedded = self.embed(view.query_x, fast.shift, fast.stretch)
-        (_, rows), _ = jax.lax.scan(gather, embedded, (self.columns, fast.answers))
+        (_, rows), _ = jax.lax.scan(gather, self.embed(view.query_x, fast.shift, fast.stretch), (self.columns, fast.answers))
         rows = normalised(jax.lax.scan(attend, rows, (self.rows, fast.memory))[0], self.scale)
         logits = rows @ self.out + rows @ self.compare @ fast.means.T / rows.shape[1] ** 0.5
-        return jnp.where(fast.seen[None], logits, _NEVER)
+        return jnp.where(fast.seen[None], logits, NEVER)
 
     def observe(self, fast: Context, view: EpisodeView, response: Array, feedback: None, key: PRNGKeyArray) -> Context:
         return fast
@@ -302,8 +300,8 @@ def optimizer_of(config: Config) -> optax.GradientTransformation:
     Source: Jordan et al. 2024, "Muon: An optimizer for hidden layers in neural networks"; updates of Adam's size: Liu et al. 2025,
     "Muon is Scalable for LLM Training".
     """
-    rate = optax.warmup_cosine_decay_schedule(0.0, config.learning_rate, config.warmup, max(config.anneal, config.warmup + 1))
-    hidden = lambda weights: jax.tree.map(lambda leaf: optax.contrib.MuonDimensionNumbers(1, 2) if leaf.ndim == 3 else None, weights)
+    rate = rise_and_fall(config.learning_rate, config.warmup, config.anneal)
+    hidden = lambda tree: jax.tree.map(lambda leaf: optax.contrib.MuonDimensionNumbers(1, 2) if leaf.ndim == 3 else None, tree)
     return optax.chain(
         optax.clip_by_global_norm(1.0),
         optax.contrib.muon(
