@@ -20,11 +20,12 @@ from quickstudy.nn.transformer import Architecture, Block, blocks
 
 
 class Support(NamedTuple):
-    """What every block keeps of a support: keys, values, and which of them are no padding."""
+    """What every block keeps of a support: keys, values, and which of them are no padding; and the support's own features."""
 
     keys: Float[Array, "layers support groups size"]
     values: Float[Array, "layers support groups size"]
     known: Bool[Array, " support"]
+    features: Float[Array, "support width"]
 
 
 class SetTransformer(eqx.Module):
@@ -55,15 +56,15 @@ class SetTransformer(eqx.Module):
         return self.answer(self.remember(support, known), queries)
 
     def remember(self, support: Float[Array, "support width"], known: Bool[Array, " support"] | None = None) -> Support:
-        """The keys and values of a support (support, width) in every block."""
+        """The keys and values of a support (support, width) in every block, and what becomes of it."""
         known = jnp.ones(support.shape[0], bool) if known is None else known
 
         def layer(xs, block):
             query, keys, values = self._project(block, xs)
             return block.finish(xs, attend(query, keys, values, jnp.broadcast_to(known[None], 2 * known.shape))), (keys, values)
 
-        _, (keys, values) = jax.lax.scan(layer, support, self.blocks)
-        return Support(keys, values, known)
+        xs, (keys, values) = jax.lax.scan(layer, support, self.blocks)
+        return Support(keys, values, known, jax.vmap(self.last)(xs))
 
     def answer(self, support: Support, queries: Float[Array, "queries width"]) -> Float[Array, "queries width"]:
         """Features of the queries (queries, width), given what was kept of a support."""
