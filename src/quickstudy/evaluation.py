@@ -7,6 +7,7 @@ from collections.abc import Mapping
 
 import equinox as eqx
 import jax
+import jax.numpy as jnp
 import jax.random as jr
 import numpy as np
 from jaxtyping import Float, Key, PRNGKeyArray
@@ -142,7 +143,12 @@ def _scores(
         learner = who.informed(task) if isinstance(who, AbstractOracle) else who
         return lifetime(learner, task, life_key, steps=steps)[1]
 
-    return jax.lax.map(one, keys, batch_size=batch_size)
+    # Batches of one size, the last one filled up with the first tasks: a smaller one would be compiled separately.
+    n_tasks = keys.shape[0]
+    batches = -(-n_tasks // batch_size)
+    size = -(-n_tasks // batches)
+    scores = jax.lax.map(jax.vmap(one), keys[jnp.arange(batches * size) % n_tasks].reshape(batches, size))
+    return scores.reshape(batches * size, -1)[:n_tasks]
 
 
 def summarise(scores: Float[np.ndarray, "n_tasks ticks"]) -> Curve:

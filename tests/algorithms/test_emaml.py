@@ -32,15 +32,16 @@ def estimated_gradient(credit, exploration):
     """The expected gradient of the loss for batches of a single episode, before and after the step, times its two ticks."""
     old = tiny_mdp.quarters()
 
-    def one(learner, before, after):
+    def trial(before, after):
         inner = jax.tree.map(lambda leaf: leaf[None], tiny_mdp.lesson(old, [before]))
-        phi = jax.lax.stop_gradient(learner.improve(old, jax.tree.map(lambda leaf: leaf[0], inner)))
+        phi = jax.lax.stop_gradient(tiny_learner(old, credit).improve(old, jax.tree.map(lambda leaf: leaf[0], inner)))
         last = tiny_mdp.lesson(phi, [after])
-        trial = Trial(inner, last, jnp.mean(last.episodes.rewards))
         weight = tiny_mdp.probability(old, before) * tiny_mdp.probability(phi, after)
-        return -2 * jax.lax.stop_gradient(weight) * emaml.loss(learner, trial, 0.3, exploration)
+        return Trial(inner, last, jnp.mean(last.episodes.rewards)), jax.lax.stop_gradient(weight)
 
-    total = lambda learner: sum(one(learner, before, after) for before in tiny_mdp.TRAJECTORIES for after in tiny_mdp.TRAJECTORIES)
+    pairs = [trial(before, after) for before in tiny_mdp.TRAJECTORIES for after in tiny_mdp.TRAJECTORIES]
+    trials, weights = jax.tree.map(lambda *leaves: jnp.stack(leaves), *pairs)
+    total = lambda learner: -2 * weights @ jax.vmap(lambda trial: emaml.loss(learner, trial, 0.3, exploration))(trials)
     return eqx.filter_grad(total)(tiny_learner(old, credit)).player.actor.logits
 
 

@@ -28,29 +28,38 @@ MEMORIES = {
 }
 
 
+@eqx.filter_jit
+def unrolled(memory, xs):
+    return memory.unroll(memory.start(), xs)
+
+
 @pytest.mark.parametrize("name", MEMORIES)
 def test_unroll_is_step_after_step(name):
     memory, xs = MEMORIES[name], jr.normal(KEY, (7, 3))
-    state, features = memory.start(), []
+    state, features, step = memory.start(), [], eqx.filter_jit(memory.step)
     for x in xs:
-        state, out = memory.step(state, x)
+        state, out = step(state, x)
         features.append(out)
-    np.testing.assert_allclose(eqx.filter_jit(memory.unroll)(memory.start(), xs), jnp.stack(features), rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(unrolled(memory, xs), jnp.stack(features), rtol=1e-5, atol=1e-6)
 
 
 @pytest.mark.parametrize("name", MEMORIES)
 def test_a_sequence_read_in_two_parts_is_the_whole_one(name):
     memory, xs = MEMORIES[name], jr.normal(KEY, (9, 3))
-    middle, _ = jax.lax.scan(lambda past, x: memory.step(past, x), memory.start(), xs[:4])
-    second = memory.unroll(middle, xs[4:])
-    np.testing.assert_allclose(second, memory.unroll(memory.start(), xs)[4:], rtol=1e-5, atol=1e-6)
+
+    @eqx.filter_jit
+    def second(memory, xs):
+        middle, _ = jax.lax.scan(lambda past, x: memory.step(past, x), memory.start(), xs[:4])
+        return memory.unroll(middle, xs[4:])
+
+    np.testing.assert_allclose(second(memory, xs), unrolled(memory, xs)[4:], rtol=1e-5, atol=1e-6)
 
 
 @pytest.mark.parametrize("name", MEMORIES)
 def test_the_future_cannot_change_the_past(name):
     memory, xs = MEMORIES[name], jr.normal(KEY, (9, 3))
-    changed = memory.unroll(memory.start(), xs.at[5:].multiply(-2.0))  # norms would take a shift away
-    np.testing.assert_array_equal(changed[:5], memory.unroll(memory.start(), xs)[:5])
+    changed = unrolled(memory, xs.at[5:].multiply(-2.0))  # norms would take a shift away
+    np.testing.assert_array_equal(changed[:5], unrolled(memory, xs)[:5])
 
 
 def test_attention_forgets_what_is_out_of_reach_and_nothing_before():
