@@ -1,19 +1,76 @@
 """Tables as a prior-fitted network reads them: numbers with NaN for empty cells, of a few sizes only.
 
+Numbers stay numbers; the values of a categorical column become codes 0, 1, ...; what was not there at `fit` counts as an empty cell.
 A member of an ensemble sees a table in its own way: its categories are numbered in another order, and every second member sees the
 rank of a number instead of the number.
 """
 
-from typing import NamedTuple
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from scipy.special import ndtri
+from sklearn.base import BaseEstimator
+from sklearn.preprocessing import OrdinalEncoder
+from sklearn.utils.validation import check_array, validate_data
 
 ROWS = (64, 128, 256, 512, 1_024, 2_048)  # the sizes that programs are compiled for
 COLUMNS = (8, 16, 32, 64, 100)
 
 Table = Float[np.ndarray, "rows columns"]
+Categories = dict[int, np.ndarray]  # by column: the values that it had at `fit`, sorted
+
+
+# --- From what users have to numbers ------------------------------------------------------------------------------------------------
+
+
+def categorical_columns(X: Any, wanted: Sequence[int | str] | None) -> list[int]:
+    """The numbers of the categorical columns: those asked for by number or name, and those of a data frame's categorical dtype.
+
+    Raises `ValueError` for a column that is not there.
+    """
+    names = list(getattr(X, "columns", ()))
+    found = {i for i, dtype in enumerate(X.dtypes) if str(dtype) == "category"} if names else set()
+    if wanted is None:
+        return sorted(found)
+    n_columns = np.shape(X)[1] if len(np.shape(X)) == 2 else 0
+    for column in wanted:
+        number = names.index(column) if column in names else column
+        if isinstance(number, bool) or not isinstance(number, int | np.integer) or not 0 <= number < n_columns:
+            raise ValueError(f"categorical must list columns of X by name or by number below {n_columns}, not {column!r}")
+        found.add(int(number))
+    return sorted(found)
+
+
+def read(estimator: BaseEstimator, X: Any, columns: list[int], **rest: Any) -> tuple[Table, np.ndarray, Any]:
+    """What an estimator is given, checked: the numbers of a table (NaN where categorical), its categorical columns as objects, and y.
+
+    `rest` goes to scikit-learn's `validate_data`, whose `ValueError` and `TypeError` are raised for what no estimator reads: infinite
+    numbers, text in numeric columns, another number of columns than at `fit`, no rows.
+    """
+    if columns and hasattr(X, "isna"):  # a data frame's several kinds of nothing
+        X = X.astype(object).where(~X.isna(), np.nan)
+    kind = {"dtype": object, "ensure_all_finite": False} if columns else {"dtype": np.float64, "ensure_all_finite": "allow-nan"}
+    found = validate_data(estimator, X, **kind, **rest)
+    table, y = found if isinstance(found, tuple) else (found, None)
+    if not columns:
+        return table, np.empty((len(table), 0), object), y
+    values, numbers = table[:, columns].copy(), table.copy()
+    values[np.vectorize(lambda value: value is None or value != value, otypes=[bool])(values)] = np.nan
+    numbers[:, columns] = np.nan
+    return check_array(numbers, ensure_all_finite="allow-nan", dtype=np.float64), values, y
+
+
+def learn_codes(values: np.ndarray, categories: list[np.ndarray] | None = None) -> OrdinalEncoder:
+    """The encoder of categorical columns: codes in the order of the values seen, or of the given ones; NaN for the rest."""
+    encoder = OrdinalEncoder(
+        categories=categories or "auto", handle_unknown="use_encoded_value", unknown_value=np.nan, encoded_missing_value=np.nan
+    )
+    return encoder.fit(np.array([[one[0] for one in categories]], object) if categories else values)
+
+
+# --- From numbers to what the network reads -----------------------------------------------------------------------------------------
 
 
 def padded(x: Table, rows: int, columns: int) -> Float[np.ndarray, "more_rows more_columns"]:
@@ -23,7 +80,7 @@ def padded(x: Table, rows: int, columns: int) -> Float[np.ndarray, "more_rows mo
     [[1.0, nan], [nan, nan]]
     """
     larger = np.full((rows, columns), np.nan, np.float32)
-    larger[: x.shape[0], : x.shape[1]] = np.clip(x, -3e38, 3e38)
+    larger[: x.shape[0], : x.shape[1]] = x
     return larger
 
 
@@ -37,14 +94,18 @@ def smallest(sizes: tuple[int, ...], n: int) -> int:
 
 
 class Look(NamedTuple):
-    """How one member sees a table: new numbers of categories (none for plain columns), and the sorted values that ranks refer to."""
+    """How one member sees a table: new numbers of categories (None: a column of numbers), the sorted values that ranks refer to (None:
+    no ranks), and what to subtract and to divide by, in double precision, before single precision loses small differences."""
 
-    codes: list[np.ndarray | None]
-    sorted: list[np.ndarray] | None
+    codes: list[Int[np.ndarray, " levels"] | None]
+    sorted: list[Float[np.ndarray, " values"]] | None
+    middle: Float[np.ndarray, " columns"]
+    size: Float[np.ndarray, " columns"]
 
     def __call__(self, x: Table) -> Table:
         """The table as the member sees it."""
-        seen = x.astype(float)
+        with np.errstate(over="ignore"):
+            seen = np.clip(x / self.size - self.middle / self.size, -1e6, 1e6)
         for column, codes in enumerate(self.codes):
             if codes is not None:
                 there = ~np.isnan(x[:, column])
@@ -68,9 +129,11 @@ def normal_ranks(x: Float[np.ndarray, " rows"], reference: Float[np.ndarray, " v
 
 
 def draw_look(member: int, x: Table, categorical: list[int], random: np.random.Generator) -> Look:
-    """The look of a member: the first one's is plain, the others' categories are shuffled, every second one sees ranks."""
+    """The look of a member at training rows: the first one's is plain, the others' categories are shuffled, every second sees ranks."""
+    there = [column[~np.isnan(column)] for column in x.T]
     shuffle = lambda n: random.permutation(n) if member else np.arange(n)
-    levels = lambda values: int(np.nanmax(values, initial=-1)) + 1
-    codes = [shuffle(levels(x[:, i])) if i in categorical else None for i in range(x.shape[1])]
-    ranks = [np.sort(column[~np.isnan(column)]) for column in x.T] if member % 2 else None
-    return Look(codes, ranks)
+    codes = [shuffle(int(np.max(there[i], initial=-1)) + 1) if i in categorical else None for i in range(x.shape[1])]
+    middle = np.array([np.median(values) if len(values) else 0.0 for values in there])
+    spread = lambda values, m: np.max(np.abs(values / 2 - m / 2), initial=0.0)  # halves: their difference cannot overflow
+    size = np.array([spread(values, m) for values, m in zip(there, middle, strict=True)])
+    return Look(codes, [np.sort(values) for values in there] if member % 2 else None, middle, np.where(size > 0, size, 1.0))
