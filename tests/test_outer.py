@@ -100,6 +100,13 @@ def test_implicit_gradient_equals_closed_form_on_quadratics():
     np.testing.assert_allclose(gradient_of("exact", learner, task), closed, rtol=1e-4)
 
 
+@pytest.mark.parametrize("key", range(5))
+def test_more_conjugate_gradient_steps_than_precision_has_use_for_change_nothing(key):
+    learner, task = Point(jnp.array([0.3, -1.0, 2.0])), Bowls().sample(jr.key(key), "train")
+    few, many = (gradient_of(Implicit(inner_loss, STRENGTH, steps), learner, task) for steps in (5, 200))
+    np.testing.assert_allclose(many, few, rtol=1e-4)
+
+
 def test_zero_conjugate_gradient_steps_is_first_order():
     learner, task = Point(jnp.array([0.3, -1.0, 2.0])), Bowls().sample(KEY, "train")
     first = gradient_of("first-order", learner, task)

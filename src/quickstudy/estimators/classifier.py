@@ -48,9 +48,9 @@ class InContextClassifier(ClassifierMixin, AbstractInContext):
     def __init__(
         self,
         *,
-        members: int = 4,  # ours, not tuned
+        members: Any = 4,  # ours, not tuned
         categorical: Any = None,
-        memory_limit: float = 500.0,  # ours
+        memory_limit: Any = 500.0,  # ours
         random_state: Any = None,
         weights: Any = None,
     ):

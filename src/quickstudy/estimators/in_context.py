@@ -14,7 +14,7 @@ import warnings
 from collections.abc import Iterator
 from importlib import resources
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, TypeVar
 
 import equinox as eqx
 import jax
@@ -38,6 +38,7 @@ BLOCKS = (1, 4, 16, 64)  # queries that one call answers: as many as the memory 
 WEIGHTS = Path(str(resources.files("quickstudy.estimators"))) / "weights" / "pfn-tabular.safetensors"
 
 Symbols = Int[np.ndarray, " rows"]
+Estimator = TypeVar("Estimator", bound="AbstractInContext")
 
 
 # --- The network --------------------------------------------------------------------------------------------------------------------
@@ -77,9 +78,9 @@ def queries_at_once(net: pfn_tabular.TabularPFN, rows: int, columns: int, megaby
 class AbstractInContext(BaseEstimator):
     """Stores a table as the context of a network, once for each member, and asks for the symbols of new rows."""
 
-    members: int
+    members: Any
     categorical: Any
-    memory_limit: float
+    memory_limit: Any
     random_state: Any
     weights: Any
 
@@ -100,7 +101,7 @@ class AbstractInContext(BaseEstimator):
         tags.input_tags.allow_nan = True
         return tags
 
-    def fit(self, X: Any, y: Any) -> Self:
+    def fit(self: Estimator, X: Any, y: Any) -> Estimator:
         """Store the rows X (rows, columns) and their targets y (rows,) as the context."""
         for name, least in (("members", 1), ("memory_limit", 0)):
             value = getattr(self, name)
@@ -128,7 +129,7 @@ class AbstractInContext(BaseEstimator):
         encoded[:, self._categorical] = self._encoder.transform(values)
         return encoded
 
-    def _remember(self, table: Table, targets: np.ndarray) -> Self:
+    def _remember(self: Estimator, table: Table, targets: np.ndarray) -> Estimator:
         """Keep what the network makes of the table, for each member with its own look and symbols."""
         net, random = self._network(), np.random.default_rng(self._seed)
         rows, self._columns = tables.smallest(tables.ROWS, len(table)), tables.smallest(tables.COLUMNS, table.shape[1])
@@ -194,7 +195,7 @@ class AbstractInContext(BaseEstimator):
         save_tree(Path(path), {"table": self._table, "targets": self._targets}, facts)
 
     @classmethod
-    def load(cls, path: str | Path) -> Self:
+    def load(cls: type[Estimator], path: str | Path) -> Estimator:
         """The estimator in a file that `save` wrote.
 
         Raises `OSError` if the file is missing or damaged, `ValueError` if it holds another estimator or was saved with other weights.

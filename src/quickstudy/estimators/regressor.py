@@ -40,9 +40,9 @@ class InContextRegressor(RegressorMixin, AbstractInContext):
     def __init__(
         self,
         *,
-        members: int = 8,  # ours, not tuned: 80 bins
+        members: Any = 8,  # ours, not tuned: 80 bins
         categorical: Any = None,
-        memory_limit: float = 500.0,  # ours
+        memory_limit: Any = 500.0,  # ours
         random_state: Any = None,
         weights: Any = None,
     ):

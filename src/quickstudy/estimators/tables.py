@@ -15,8 +15,8 @@ from sklearn.base import BaseEstimator
 from sklearn.preprocessing import OrdinalEncoder
 from sklearn.utils.validation import check_array, validate_data
 
-ROWS = (64, 128, 256, 512, 1_024, 2_048)  # the sizes that programs are compiled for
-COLUMNS = (8, 16, 32, 64, 100)
+ROWS = (256, 1_024, 2_048)  # the sizes that programs are compiled for: few, as compiling one takes longer than using the next
+COLUMNS = (8, 32, 100)
 
 Table = Float[np.ndarray, "rows columns"]
 Categories = dict[int, np.ndarray]  # by column: the values that it had at `fit`, sorted

@@ -81,8 +81,10 @@ def _solve_implicit(implicit: Implicit, phi: AbstractLearner, task: AbstractTask
     # Weights that the outer loss does not touch have no cotangent: their right-hand side is zero.
     fill = lambda a, c: jnp.zeros_like(a) if a is not None and c is None else c
     target = jax.tree.map(fill, arrays, cotangent, is_leaf=lambda leaf: leaf is None)
-    # The tolerance is zero so that exactly `steps` iterations are spent; starting at the target makes zero steps first-order.
-    return jax.scipy.sparse.linalg.cg(product, target, x0=target, tol=0.0, maxiter=implicit.steps)[0]
+    # Exactly `steps` iterations are spent, unless precision is exhausted before: one more would divide nothing by nothing. Starting at
+    # the target makes zero steps first-order.
+    tolerance = float(jnp.finfo(jnp.result_type(*jax.tree.leaves(target))).eps)
+    return jax.scipy.sparse.linalg.cg(product, target, x0=target, tol=tolerance, maxiter=implicit.steps)[0]
 
 
 def mean_over_tasks(loss: Loss, learner: AbstractLearner, tasks: PyTree, key: PRNGKeyArray, axis: TaskAxis = "auto"):
