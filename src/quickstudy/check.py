@@ -42,13 +42,14 @@ def check_task(task: AbstractTask, learner: AbstractLearner, key: PRNGKeyArray, 
     born, older = _one_tick(learner, task, key)
     _same_shapes("a later view", older.view, born.view, "the first")
     _same_shapes("a later world", older.world, born.world, "the first")
-    # Compiled anew for each life: what a task hides from its arguments shows when it is traced again.
-    go = lambda task: lifetime(learner, task, key, steps=steps, record=lambda tick: (tick.score, tick.end))[1]
-    scores, ends = eqx.filter_jit(go)(task)
+    # Traced anew for each life: what a task hides from its arguments shows then. (What comes out the same is not compiled again
+    # where JAX has a cache for it, so both are to be one program.)
+    living = lambda: lambda task: lifetime(learner, task, key, steps=steps, record=lambda tick: (tick.score, tick.end))[1]
+    scores, ends = eqx.filter_jit(living())(task)
     _require(scores.shape == (steps,), f"score must be a scalar at each tick, not of shape {scores.shape[1:]}")
     _require(bool(jnp.isfinite(scores).all()), f"score must be finite, not {scores}")
     _require(ends.dtype == jnp.int32 and set(np.asarray(ends).tolist()) <= set(End), f"end must be an int32 End, not {ends}")
-    _same("living in the same task twice", eqx.filter_jit(lambda task: go(task)[0])(task), scores)
+    _same("living in the same task twice", eqx.filter_jit(living())(task)[0], scores)
     _same("the task after a life", eqx.filter(task, eqx.is_array), before)
 
 

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from quickstudy import measure
-from quickstudy.demo import bandits, characters
+from quickstudy.demo import bandits, characters, tables
 from quickstudy.report.html import Section, page, table
 
 
@@ -24,9 +24,11 @@ def main(images: str | None = None, out: str = "demo", *, say: Callable[[str], N
     sections = characters.show(material, say)
     say("\n2. New bandits, explored like a statistician\n")
     sections += bandits.show(say)
+    say("\n3. A new table, read in one forward pass\n")
+    sections += tables.show(say)
     seconds = time.perf_counter() - began
     subtitle = (
-        "Slow weights are trained on tasks that nobody has met; fast learners then meet new ones. Nothing here was trained before."
+        "Slow weights are trained on tasks that nobody has met; fast learners then meet new ones. The first two were trained just now."
     )
     text = page("quickstudy: learning to learn", [*sections, Section("Provenance", _provenance(material, seconds))], subtitle=subtitle)
     target.write_text(text, encoding="utf-8")
@@ -40,6 +42,7 @@ def _provenance(material: characters.Material, seconds: float) -> str:
         "command": "quickstudy demo",
         **characters.facts(material),
         **bandits.facts(),
+        **tables.facts(),
         "seconds in all, compilation included": round(seconds, 1),
         "commit": "not a checkout" if commit is None else commit[0] + (" with changes" if commit[1] else ""),
         **measure.machine(),

@@ -12,7 +12,6 @@ import functools
 import hashlib
 import warnings
 from collections.abc import Iterator
-from importlib import resources
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -28,6 +27,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from quickstudy.algorithms.incontext import pfn_tabular
 from quickstudy.estimators import tables
+from quickstudy.estimators.shipping import weights_of
 from quickstudy.estimators.tables import Table
 from quickstudy.persist import load_tree, read_arrays, read_bytes, save_tree
 from quickstudy.tasks.episode import EpisodeView
@@ -35,7 +35,7 @@ from quickstudy.tasks.tabular_worlds import UNKNOWN, TabularWorlds
 
 MOST_ROWS, MOST_COLUMNS = 2_000, 100  # what the network is for: ours
 BLOCKS = (1, 4, 16, 64)  # queries that one call answers: as many as the memory allows; larger blocks are hardly faster
-WEIGHTS = Path(str(resources.files("quickstudy.estimators"))) / "weights" / "pfn-tabular.safetensors"
+WEIGHTS = weights_of("pfn-tabular")
 
 Symbols = Int[np.ndarray, " rows"]
 Estimator = TypeVar("Estimator", bound="AbstractInContext")

@@ -82,20 +82,23 @@ class Dice:
     """Random numbers cut from one draw: a table needs some eighty, of which each draw of its own would take as long to compile."""
 
     def __init__(self, pool: Float[Array, " numbers"]):
-        self._pool = pool
+        self._pool, self._normal_pool = pool, ndtri(pool)
         self._used = 0
 
     def uniform(self, shape: tuple[int, ...] = ()) -> Float[Array, "..."]:
         """Uniform numbers in (0, 1)."""
+        return self._pool[self._next(shape)].reshape(shape)
+
+    def normal(self, shape: tuple[int, ...] = ()) -> Float[Array, "..."]:
+        """Normal numbers."""
+        return self._normal_pool[self._next(shape)].reshape(shape)
+
+    def _next(self, shape: tuple[int, ...]) -> slice:
         size = math.prod(shape)
         self._used += size
         if self._used > len(self._pool):
             raise ValueError(f"at least {self._used} numbers must be drawn, not {len(self._pool)}")
-        return self._pool[self._used - size : self._used].reshape(shape)
-
-    def normal(self, shape: tuple[int, ...] = ()) -> Float[Array, "..."]:
-        """Normal numbers."""
-        return ndtri(self.uniform(shape))
+        return slice(self._used - size, self._used)
 
     def log_uniform(self, low: float, high: float, shape: tuple[int, ...] = ()) -> Float[Array, "..."]:
         """Numbers whose logarithm is uniform."""
