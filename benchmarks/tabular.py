@@ -4,8 +4,8 @@ The tables are those of the folder `QUICKSTUDY_TABLES`: an `index.json`, a list 
 each a `<name>.csv` whose last column is the class; an empty cell is a missing value. Without it, the four that scikit-learn carries.
 Each is split in halves five times, stratified: one is the context, the other is predicted. Figures are means over splits, then over
 tables; ranks are among ours and the six with default settings (1 is best, ties share), `..._tuned` among ours and the two best of
-those tuned (random search by three-fold cross-validated log loss, 20 seconds a split, three splits). `seconds` are for fit and predict on two
-cores once the programs for a table's size are compiled; the first call's are stored beside them.
+those tuned (random search by three-fold cross-validated log loss, 20 seconds a split, three splits). `seconds` are for fit and
+predict on two cores once the programs for a table's size are compiled; the first call's are stored beside them.
 """
 
 import csv
@@ -233,10 +233,10 @@ def measure() -> dict[str, Any]:
         for figure in ("auc", "accuracy", "log loss", "calibration error", "seconds"):
             metrics[f"{who}: {figure}"] = float(np.mean([found[who][figure] for found in defaults.values()]))
         metrics |= {f"{who}: rank in {figure}": ranked[who] for figure, ranked in ranks.items()}
-    from quickstudy.estimators import shipping
+    from quickstudy.estimators.provenance import provenance
 
     notes = [f"tuned: {' and '.join(best)}"]
-    return {"metrics": metrics, "notes": notes, "tables": defaults, "beside tuned": beside, "weights": shipping.provenance("pfn-tabular")}
+    return {"metrics": metrics, "notes": notes, "tables": defaults, "beside tuned": beside, "weights": provenance("pfn-tabular")}
 
 
 def _told(name: str, *chosen: str) -> dict[str, Any]:

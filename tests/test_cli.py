@@ -245,7 +245,7 @@ def test_a_folder_of_omniglot_can_be_given_as_a_flag(tmp_path, monkeypatch, caps
 
 def test_watch_plays_a_life_and_writes_it(tmp_path, capsys):
     folder = tmp_path / "run"
-    assert main(["train", "rl2", "--preset", "smoke", "--out", str(folder)]) == 0
+    assert main(["train", "rl2", "--preset", "smoke", "--tasks", "restless-bandit", "--out", str(folder)]) == 0
     assert main(["watch", str(folder), "--ticks", "3", "--per-second", "100"]) == 0
     printed = capsys.readouterr().out
     assert printed.count("tick ") == 3

@@ -12,6 +12,7 @@ from quickstudy.cli.flags import Parser
 # extra -> a module that it brings
 _EXTRAS = {
     "tasks": ("sklearn", "PIL"),
+    "estimators": ("sklearn",),
     "gymnasium": ("gymnasium",),
     "bench": ("torch", "higher"),
     "dev": ("pytest", "hypothesis", "ruff", "mypy"),

@@ -43,7 +43,7 @@ def show(say: Callable[[str], None]) -> list[Section]:
     from quickstudy.estimators.calibration import calibration_error
 
     x, y = material()
-    say(f"A table of {len(x)} tumours, {x.shape[1]} numbers each. Half of the rows are shown, the others are to be told; {SPLITS} times.\n")
+    say(f"A table of {len(x)} tumours, {x.shape[1]} numbers each. Half of the rows are shown, the rest is asked; {SPLITS} times.\n")
     answers = {name: answer(make, x, y) for name, make in classifiers().items()}
     rows = []
     say(f"{'classifier':<30} {'right':>7} {'log loss':>9} {'calibration error':>18} {'seconds':>8}")
@@ -51,13 +51,11 @@ def show(say: Callable[[str], None]) -> list[Section]:
         error = calibration_error(np.concatenate(found.probabilities), np.concatenate(found.labels))
         right, loss, seconds = found.right(), found.log_loss(), found.seconds[1:].mean()
         say(f"{name:<30} {100 * right.mean():>6.1f}% {loss.mean():>9.3f} {error:>18.3f} {seconds:>8.2f}")
-        low, high = bootstrap_interval(right)
-        rows.append(
-            (name, f"{100 * right.mean():.1f} %", f"{100 * low:.1f} to {100 * high:.1f}", f"{loss.mean():.3f}", f"{error:.3f}", f"{seconds:.2f}")
-        )
+        interval = " to ".join(f"{100 * bound:.1f}" for bound in bootstrap_interval(right))
+        rows.append((name, f"{100 * right.mean():.1f} %", interval, f"{loss.mean():.3f}", f"{error:.3f}", f"{seconds:.2f}"))
     head = paragraph(
-        f"A network that was trained on random tables only reads {len(x) // 2} labelled rows of a real one and answers the others in one "
-        f"forward pass; nothing is fitted. Shares of right answers over {SPLITS} halves:"
+        f"A network that was trained on random tables only reads {len(x) // 2} labelled rows of a real one and answers the rest in "
+        f"one forward pass; nothing is fitted. Shares of right answers over {SPLITS} halves:"
     )
     best = [(name, f"{100 * found.right().mean():.1f} %") for name, found in answers.items()]
     columns = ("classifier", "right", "95 % interval", "log loss", "calibration error", "seconds")
@@ -107,15 +105,17 @@ def _diagram(answers: dict[str, Answers]) -> str:
     for name, found in answers.items():
         curve = reliability(np.concatenate(found.probabilities), np.concatenate(found.labels))
         lines.append(Series(name, curve.confidence, curve.accuracy))
-    text = "How often answers are right that were given with the same confidence: on the dashed line, probabilities mean what they say."
+    text = (
+        "How often answers are right that were given with the same confidence: on the dashed line, probabilities mean what they say."
+    )
     return paragraph(text) + line_chart(lines, title="Reliability on the new table", x_label="mean confidence", y_label="share right")
 
 
 def facts() -> dict[str, object]:
     """What the report says of how this stop was made."""
-    from quickstudy.estimators import shipping
+    from quickstudy.estimators.provenance import provenance
 
-    weights = shipping.provenance("pfn-tabular")
+    weights = provenance("pfn-tabular")
     return {
         "table: data": "scikit-learn's breast-cancer table (Wolberg et al. 1995, UCI Machine Learning Repository)",
         "table: weights": f"{weights.get('command')}, commit {weights.get('commit')}, {weights.get('seconds')} s",

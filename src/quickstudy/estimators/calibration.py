@@ -16,7 +16,7 @@ class Reliability(NamedTuple):
 
     confidence: Float[np.ndarray, " bins"]
     accuracy: Float[np.ndarray, " bins"]
-    count: Int[np.ndarray, " bins"]
+    predictions: Int[np.ndarray, " bins"]
 
 
 def reliability(probabilities: Float[np.ndarray, "rows classes"], labels: Int[np.ndarray, " rows"]) -> Reliability:
@@ -39,4 +39,4 @@ def calibration_error(probabilities: Float[np.ndarray, "rows classes"], labels: 
     0.4
     """
     found = reliability(probabilities, labels)
-    return float(np.sum(found.count * np.abs(found.confidence - found.accuracy)) / len(labels))
+    return float(np.sum(found.predictions * np.abs(found.confidence - found.accuracy)) / len(labels))

@@ -1,7 +1,7 @@
 """A classifier of images from a few examples of each class: a meta-learned learner adapts to them when it is fitted.
 
-By default a prototypical network that has met generated glyphs only, whose small weights come with the package; or any few-shot learner
-that you have trained: `FewShotImageClassifier(learner="runs/my-maml")`.
+By default a prototypical network that has met generated glyphs only, whose small weights come with the package; or any few-shot
+learner that you have trained: `FewShotImageClassifier(learner="runs/my-maml")`.
 
 Source: Snell et al. 2017, "Prototypical Networks for Few-shot Learning".
 """
@@ -12,6 +12,7 @@ from typing import Any
 
 import equinox as eqx
 import jax
+import jax.numpy as jnp
 import jax.random as jr
 import numpy as np
 from jaxtyping import Array, Float
@@ -22,7 +23,7 @@ from sklearn.utils.validation import check_array, check_consistent_length, check
 
 from quickstudy.algorithms.fewshot import protonet
 from quickstudy.core import AbstractLearner
-from quickstudy.estimators.shipping import weights_of
+from quickstudy.estimators.provenance import weights_of
 from quickstudy.persist import load_tree
 from quickstudy.store import load
 from quickstudy.tasks.arrays import SIZE
@@ -44,10 +45,8 @@ def shipped() -> AbstractLearner:
 @eqx.filter_jit
 def _adapt(learner: AbstractLearner, x: Array, y: Array, classes: int, ticks: int) -> Any:
     view, key = EpisodeView(x, y, x[:1], outputs=classes), jr.key(0)
-    fast = learner.begin(view, key)
-    for tick in range(ticks):
-        fast = learner.observe(fast, view, learner.respond(fast, view, key), None, jr.fold_in(key, tick))
-    return fast
+    observe = lambda tick, fast: learner.observe(fast, view, learner.respond(fast, view, key), None, jr.fold_in(key, tick))
+    return jax.lax.fori_loop(0, ticks, observe, learner.begin(view, key))
 
 
 @eqx.filter_jit
@@ -95,8 +94,9 @@ class FewShotImageClassifier(ClassifierMixin, BaseEstimator):
         border = np.concatenate([images[:, 0], images[:, -1], images[:, :, 0], images[:, :, -1]], axis=1)
         self._inverted = bool(np.median(border) > (self._low + self._high) / 2)
         self._learner, ticks = self._find()
-        self._support = (self._seen(images), labels.astype(np.int32))
-        self._fast = jax.tree.map(np.asarray, _adapt(self._learner, *self._support, len(self.classes_), ticks))
+        self._support = self._seen(images), labels.astype(np.int32)
+        x, y = map(jnp.asarray, self._support)
+        self._fast = jax.tree.map(np.asarray, _adapt(self._learner, x, y, len(self.classes_), ticks))
         outputs = self._logits(self._support[0][:1]).shape[1]
         if outputs < len(self.classes_):
             raise ValueError(f"y must have at most {outputs} classes, as many as the learner tells apart, not {len(self.classes_)}")
@@ -128,11 +128,12 @@ class FewShotImageClassifier(ClassifierMixin, BaseEstimator):
         return np.asarray(jax.image.resize(ink.astype(np.float32), (len(ink), SIZE, SIZE), "linear"))
 
     def _logits(self, seen: Float[np.ndarray, "n side side"]) -> Float[np.ndarray, "n outputs"]:
-        found = []
+        (x, y), found = map(jnp.asarray, self._support), []
         for start in range(0, len(seen), BLOCK):
             part = seen[start : start + BLOCK]
             full = np.concatenate([part, np.zeros((BLOCK - len(part), *part.shape[1:]), np.float32)])
-            found.append(np.asarray(_answer(self._learner, self._fast, *self._support, full, len(self.classes_)), float)[: len(part)])
+            logits = _answer(self._learner, self._fast, x, y, jnp.asarray(full), len(self.classes_))
+            found.append(np.asarray(logits, np.float64)[: len(part)])
         return np.concatenate(found)
 
     def _find(self) -> tuple[AbstractLearner, int]:
@@ -141,8 +142,8 @@ class FewShotImageClassifier(ClassifierMixin, BaseEstimator):
         if given is not None and (not isinstance(given, int | np.integer) or isinstance(given, bool) or given < 0):
             raise ValueError(f"ticks must be an integer of at least 0, not {given!r}")
         if self.learner is None:
-            return shipped(), given or 0
+            return shipped(), int(given or 0)
         if isinstance(self.learner, AbstractLearner):
-            return self.learner, given or 0
+            return self.learner, int(given or 0)
         run = load(Path(self.learner))
-        return run.learner, run.ticks - 1 if given is None else given
+        return run.learner, run.ticks - 1 if given is None else int(given)

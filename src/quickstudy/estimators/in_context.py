@@ -27,7 +27,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from quickstudy.algorithms.incontext import pfn_tabular
 from quickstudy.estimators import tables
-from quickstudy.estimators.shipping import weights_of
+from quickstudy.estimators.provenance import weights_of
 from quickstudy.estimators.tables import Table
 from quickstudy.persist import load_tree, read_arrays, read_bytes, save_tree
 from quickstudy.tasks.episode import EpisodeView
@@ -46,7 +46,10 @@ Estimator = TypeVar("Estimator", bound="AbstractInContext")
 
 @functools.lru_cache(maxsize=2)
 def network(path: Path) -> pfn_tabular.TabularPFN:
-    """The trained network in a file of weights. Raises `OSError` if it is missing or damaged, `ValueError` if it is another model's."""
+    """The trained network in a file of weights.
+
+    Raises `OSError` if it is missing or damaged, `ValueError` if it is another model's.
+    """
     template = eqx.filter_eval_shape(pfn_tabular.learner, pfn_tabular.Config(), TabularWorlds(), jr.key(0))
     return load_tree(path, template)[0]
 
@@ -139,7 +142,7 @@ class AbstractInContext(BaseEstimator):
             look = tables.draw_look(member, table, self._categorical, random)
             y = np.full(rows, UNKNOWN, np.int32)
             y[: len(table)] = symbols
-            context = _remember(net, tables.padded(look(table), rows, self._columns), y)
+            context = _remember(net, jnp.asarray(tables.padded(look(table), rows, self._columns)), jnp.asarray(y))
             self._looks.append(look)
             self._contexts.append(jax.tree.map(np.asarray, context))
         return self
@@ -153,8 +156,8 @@ class AbstractInContext(BaseEstimator):
             for start in range(0, len(x), self._block):
                 part = seen[start : start + self._block]
                 # Always of one size: another size rounds otherwise, and a row's answer would depend on the rows beside it.
-                block = tables.padded(part, self._block, self._columns)
-                found.append(np.asarray(_answer(net, context, block), float)[: len(part)])
+                block = jnp.asarray(tables.padded(part, self._block, self._columns))
+                found.append(np.asarray(_answer(net, context, block), np.float64)[: len(part)])
             yield np.concatenate(found)
 
     # --- Weights ---

@@ -1,7 +1,7 @@
 """A regressor of tables in one forward pass of a network that only knows classes.
 
-A member's symbols say in which of a few bins a target lies; each member's bins end elsewhere. The probability of a bin is shared by the
-targets in it, so that a prediction is a weighting of the targets that were given, from which a mean and all quantiles follow:
+A member's symbols say in which of a few bins a target lies; each member's bins end elsewhere. The probability of a bin is shared by
+the targets in it, so that a prediction is a weighting of the targets that were given, from which a mean and all quantiles follow:
 
     w_i(x)  =  mean over members m of p_m(bin_m(y_i) | x) / (number of targets in bin_m(y_i)),      mean(x) = sum_i w_i(x) y_i
 

@@ -1,25 +1,17 @@
 """The weights that come with the package, made from training runs: `python -m quickstudy.estimators.shipping RUN ...`.
 
 A file's header says where it comes from: the command that repeats the training, commit, seed, prior, versions, machine, seconds.
-`provenance` reads it.
 """
 
 import sys
 from collections.abc import Sequence
-from importlib import resources
 from pathlib import Path
 
 from quickstudy import store
-from quickstudy.persist import Facts, read_arrays, read_json, save_tree
-
+from quickstudy.estimators.provenance import FOLDER, weights_of
+from quickstudy.persist import read_json, save_tree
 
 METHODS = ("pfn-tabular", "protonet")  # of which the estimators need weights
-FOLDER = Path(str(resources.files("quickstudy"))) / "estimators" / "weights"
-
-
-def weights_of(method: str) -> Path:
-    """The file of a method's weights."""
-    return FOLDER / f"{method}.safetensors"
 
 
 def ship(run: Path, folder: Path = FOLDER) -> Path:
@@ -43,11 +35,6 @@ def ship(run: Path, folder: Path = FOLDER) -> Path:
     path = folder / weights_of(loaded.method).name
     save_tree(path, loaded.learner, facts)
     return path
-
-
-def provenance(method: str) -> Facts:
-    """Where the package's weights of a method come from."""
-    return read_arrays(weights_of(method))[1]
 
 
 def main(arguments: Sequence[str]) -> int:

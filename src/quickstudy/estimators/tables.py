@@ -129,7 +129,7 @@ def normal_ranks(x: Float[np.ndarray, " rows"], reference: Float[np.ndarray, " v
 
 
 def draw_look(member: int, x: Table, categorical: list[int], random: np.random.Generator) -> Look:
-    """The look of a member at training rows: the first one's is plain, the others' categories are shuffled, every second sees ranks."""
+    """The look of a member at training rows: the first one's is plain, the others shuffle categories, and every second sees ranks."""
     there = [column[~np.isnan(column)] for column in x.T]
     shuffle = lambda n: random.permutation(n) if member else np.arange(n)
     codes = [shuffle(int(np.max(there[i], initial=-1)) + 1) if i in categorical else None for i in range(x.shape[1])]
