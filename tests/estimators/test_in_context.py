@@ -275,6 +275,13 @@ def test_settings_that_mean_nothing_are_refused(estimator, setting, said):
         one(estimator, **setting).fit(X, Y)
 
 
+@BOTH
+def test_a_frame_s_column_of_text_is_named(estimator):
+    frame, _ = mixed()
+    with pytest.raises(ValueError, match="could not convert string to float: column 'colour' of X holds text; list it in categorical"):
+        one(estimator).fit(frame.astype({"colour": str}), np.arange(len(frame)) % 2)
+
+
 def test_numbers_that_are_no_classes_and_estimators_that_are_not_fitted_are_refused():
     with pytest.raises(ValueError, match="Unknown label type"):
         one().fit(X, X[:, 0])

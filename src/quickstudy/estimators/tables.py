@@ -49,8 +49,12 @@ def read(estimator: BaseEstimator, X: Any, columns: list[int], **rest: Any) -> t
     `rest` goes to scikit-learn's `validate_data`, whose `ValueError` and `TypeError` are raised for what no estimator reads: infinite
     numbers, text in numeric columns, another number of columns than at `fit`, no rows.
     """
-    if columns and hasattr(X, "isna"):  # a data frame's several kinds of nothing
-        X = X.astype(object).where(~X.isna(), np.nan)
+    if hasattr(X, "isna"):
+        texts = (i for i in range(X.shape[1]) if i not in columns and any(isinstance(value, str) for value in X.iloc[:, i]))
+        for column in texts:
+            name = X.columns[column]
+            raise ValueError(f"could not convert string to float: column {name!r} of X holds text; list it in categorical")
+        X = X.astype(object).where(~X.isna(), np.nan) if columns else X  # a data frame has several kinds of nothing
     kind = {"dtype": object, "ensure_all_finite": False} if columns else {"dtype": np.float64, "ensure_all_finite": "allow-nan"}
     found = validate_data(estimator, X, **kind, **rest)
     table, y = found if isinstance(found, tuple) else (found, None)
