@@ -115,7 +115,11 @@ def _compiled(program: Program) -> tuple[Callable[..., State], Callable[..., tup
         arrays, metrics = jax.lax.scan(body, arrays, first + jnp.arange(length, dtype=jnp.uint32))
         return eqx.combine(arrays, rest), metrics
 
-    return compile_lightly(program.init, once=True), advance
+    def init(key: PRNGKeyArray) -> State:
+        # A number's weak type would be gone after the first chunk, and the second compiled anew.
+        return jax.tree.map(lambda leaf: leaf.astype(leaf.dtype) if eqx.is_array(leaf) else leaf, program.init(key))
+
+    return compile_lightly(init, once=True), advance
 
 
 def _require_finite(metrics: dict[str, np.ndarray], start: int) -> None:
