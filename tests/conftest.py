@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
-# Compiling for speed is wasted on tests: each program runs once, on tiny inputs. Not level 0: there XLA's exponential of very negative
-# numbers is NaN inside the gradient of a softmax (seen with jaxlib 0.10.2).
+# Compiling for speed is wasted on tests: each program runs once, on tiny inputs. Level 0 takes half as long as level 1, and
+# gives no NaN where the emitters of fused loops are off.
 os.environ.setdefault(
     "XLA_FLAGS",
-    "--xla_backend_optimization_level=1 --xla_llvm_disable_expensive_passes=true "
+    "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true "
     "--xla_cpu_use_fusion_emitters=false --xla_cpu_parallel_codegen_split_count=1",
 )
 

@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import os
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple, TypeVar
 
@@ -90,10 +91,11 @@ def compile_lightly(function: Callable[..., Any], *, once: bool = False) -> Call
     """Compile with less optimisation on a CPU, where small programs wait longer for the compiler than for the work.
 
     It saves a fifth to a third of that wait, and did not slow down what we measured. What runs only `once` goes without XLA's emitters
-    of fused loops too: that halves the wait, but would make PPO's steps take twice as long. Not level 0: there XLA's
-    exponential of very negative numbers is NaN in the gradient of a softmax (jaxlib 0.10.2).
+    of fused loops too: that halves the wait, but would make PPO's steps take twice as long. Not level 0: with those emitters, XLA's
+    exponential of very negative numbers is NaN there in the gradient of a softmax (jaxlib 0.10.2). A level in `XLA_FLAGS` wins.
     """
-    options: dict[str, Any] = {"xla_backend_optimization_level": 1}
+    level = "xla_backend_optimization_level"
+    options: dict[str, Any] = {} if level in os.environ.get("XLA_FLAGS", "") else {level: 1}
     if once:
         options |= {"xla_cpu_use_fusion_emitters": False, "xla_llvm_disable_expensive_passes": True}
     return eqx.filter_jit(function, compiler_options=options if jax.default_backend() == "cpu" else None)  # type: ignore[call-overload]
