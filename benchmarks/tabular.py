@@ -4,8 +4,8 @@ The tables are those of the folder `QUICKSTUDY_TABLES`: an `index.json`, a list 
 each a `<name>.csv` whose last column is the class; an empty cell is a missing value. Without it, the four that scikit-learn carries.
 Each is split in halves five times, stratified: one is the context, the other is predicted. Figures are means over splits, then over
 tables; ranks are among ours and the six with default settings (1 is best, ties share), `..._tuned` among ours and the two best of
-those tuned (random search by three-fold cross-validated log loss, 20 seconds of a core a split, three splits). `seconds` are for fit and
-predict on two cores once the programs for a table's size are compiled; the first call's are stored beside them.
+those tuned (random search by three-fold cross-validated log loss, 20 seconds of a core a split, three splits). `seconds` are for fit
+and predict on two cores once the programs for a table's size are compiled; the first call's are stored beside them.
 """
 
 import csv
