@@ -3,9 +3,8 @@
 The tables are those of the folder `QUICKSTUDY_TABLES`: an `index.json`, a list of `{"name": ..., "categorical": [columns]}`, and for
 each a `<name>.csv` whose last column is the class; an empty cell is a missing value. Without it, the four that scikit-learn carries.
 Each is split in halves five times, stratified: one is the context, the other is predicted. Figures are means over splits, then over
-tables; ranks are among ours and the six with default settings (1 is best, ties share), `..._tuned` among ours and the two best of
-those tuned (random search by three-fold cross-validated log loss, 20 seconds of a core a split, three splits). `seconds` are for fit
-and predict on two cores once the programs for a table's size are compiled; the first call's are stored beside them.
+tables; ranks are among ours and the six with default settings (1 is best, ties share). `seconds` are for fit and predict on two cores
+once the programs for a table's size are compiled; the first call's are stored beside them. Against tuned ones: `tabular-tuned`.
 """
 
 import csv
@@ -14,26 +13,24 @@ import os
 import sys
 import time
 import warnings
-from collections.abc import Callable, Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-from _running import COLD, ONE_THREAD, Target, main, spawn_here
+from _running import COLD, Target, main, spawn_here
 
 NAME = "tabular"
 TARGETS = (
     Target("rank_in_auc_over_the_best_other_s", "at most", 1),
     Target("rank_in_log_loss_over_the_best_other_s", "at most", 1),
-    Target("rank_in_auc_over_the_best_tuned_one_s", "at most", 1),
-    Target("rank_in_log_loss_over_the_best_tuned_one_s", "at most", 1),
     Target("most_seconds_a_table", "at most", 1),
     Target("lowest_auc", "at least", 0.5),
 )
-SPLITS, TUNED_SPLITS, TUNED, SECONDS = 5, 3, 2, 20.0
+SPLITS = 5
 OURS = "in context"
 Figures = dict[str, float]  # auc, accuracy, log loss, calibration error, seconds
+Tables = dict[str, dict[str, Figures]]  # table -> classifier -> figures
 
 
 class Table(NamedTuple):
@@ -112,52 +109,6 @@ def classifiers(table: Table) -> dict[str, Callable[[], Any]]:
     }
 
 
-def grids() -> dict[str, dict[str, Any]]:
-    """What tuning draws from: wide ranges of the settings that matter most."""
-    from scipy.stats import loguniform, randint, uniform
-
-    return {
-        "logistic regression": {"C": loguniform(1e-3, 1e3)},
-        "nearest neighbours": {"n_neighbors": randint(1, 40), "weights": ["uniform", "distance"], "p": [1, 2]},
-        "random forest": {
-            "n_estimators": randint(50, 500),
-            "max_features": uniform(0.1, 0.9),
-            "min_samples_leaf": randint(1, 10),
-            "criterion": ["gini", "entropy"],
-        },
-        "gradient boosting": {
-            "learning_rate": loguniform(0.01, 0.5),
-            "max_leaf_nodes": randint(4, 64),
-            "min_samples_leaf": randint(2, 40),
-            "l2_regularization": loguniform(1e-3, 10),
-            "max_iter": randint(50, 300),
-        },
-        "Gaussian process": {"kernel__length_scale": loguniform(0.3, 30)},
-        "multi-layer perceptron": {
-            "alpha": loguniform(1e-5, 10),
-            "hidden_layer_sizes": [(50,), (100,), (200,), (100, 100)],
-            "learning_rate_init": loguniform(1e-4, 1e-2),
-        },
-    }
-
-
-def tuned(model: Any, grid: dict[str, Any], x: np.ndarray, y: np.ndarray) -> Any:
-    """The best of as many random settings as `SECONDS` suffice for, the default among them, fitted to all rows."""
-    from sklearn.base import clone
-    from sklearn.model_selection import ParameterSampler, StratifiedKFold, cross_val_predict
-
-    folds = StratifiedKFold(3, shuffle=True, random_state=0)
-    began, best, least = time.perf_counter(), model, np.inf
-    last = model.steps[-1][0]
-    for settings in [{}, *ParameterSampler(grid, 1_000, random_state=0)]:
-        candidate = clone(model).set_params(**{f"{last}__{name}": value for name, value in settings.items()})
-        loss = log_loss(y, cross_val_predict(candidate, x, y, cv=folds, method="predict_proba"))
-        best, least = (candidate, loss) if loss < least else (best, least)
-        if time.perf_counter() - began > SECONDS:
-            break
-    return best.fit(x, y)
-
-
 # --- Figures ------------------------------------------------------------------------------------------------------------------------
 
 
@@ -197,57 +148,63 @@ def lived(fit: Callable[[np.ndarray, np.ndarray], Any], table: Table, context: n
     return judged(table.y[rest], p) | {"seconds": seconds}
 
 
-def here(name: str, *chosen: str) -> dict[str, Any]:
-    """One table: every classifier in every split, or the chosen ones tuned."""
+def here(name: str) -> dict[str, Any]:
+    """One table: every classifier in every split; ours once more before, as its first call compiles."""
     warnings.simplefilter("ignore")  # of scikit-learn about convergence and rare classes: its defaults are what they are
     table = load(name)
-    found: dict[str, Any] = {}
-    for who, make in classifiers(table).items():
-        if chosen and who not in (OURS, *chosen):
-            continue
-        fit: Callable = make().fit
-        if who in chosen:
-            fit = lambda x, y, make=make, who=who: tuned(make(), grids()[who], x, y)
-        splits = list(halves(table, TUNED_SPLITS if chosen else SPLITS))
-        first = lived(make().fit, table, *splits[0])["seconds"] if who == OURS else None
-        each = [lived(fit if who in chosen else make().fit, table, *split) for split in splits]
-        found[who] = {figure: float(np.mean([one[figure] for one in each])) for figure in each[0]}
-        found[who] |= {} if first is None else {"seconds of the first call": first}
+    splits = list(halves(table, SPLITS))
+    makers = classifiers(table)
+    first = lived(makers[OURS]().fit, table, *splits[0])["seconds"]
+    found = {who: mean_figures([lived(make().fit, table, *split) for split in splits]) for who, make in makers.items()}
+    found[OURS]["seconds of the first call"] = first
     return found
 
 
+def mean_figures(each: list[Figures]) -> Figures:
+    return {figure: float(np.mean([one[figure] for one in each])) for figure in each[0]}
+
+
 def measure() -> dict[str, Any]:
-    defaults = {name: _told(name) for name in names()}
-    ranks = {figure: mean_ranks(defaults, figure) for figure in ("auc", "log loss")}
-    others = sorted((who for who in ranks["auc"] if who != OURS), key=lambda who: ranks["auc"][who] + ranks["log loss"][who])
-    best = others[:TUNED]
-    with ThreadPoolExecutor(os.cpu_count()) as cores:  # nobody looks at the clock but the search, on one core each
-        found = cores.map(lambda name: _told(name, *best, environment=ONE_THREAD), names())
-    beside = dict(zip(names(), found, strict=True))
-    metrics: dict[str, float] = {}
-    for figure, ranked in ranks.items():
-        plain = figure.replace(" ", "_")
-        metrics[f"rank_in_{plain}_over_the_best_other_s"] = ranked[OURS] / min(ranked[who] for who in others)
-        against = mean_ranks(beside, figure)
-        metrics[f"rank_in_{plain}_over_the_best_tuned_one_s"] = against[OURS] / min(against[who] for who in best)
-    metrics["most_seconds_a_table"] = max(found[OURS]["seconds"] for found in defaults.values())
-    metrics["lowest_auc"] = min(found[OURS]["auc"] for found in defaults.values())
-    for who in (OURS, *others):
+    found = {name: _told(name) for name in names()}
+    metrics = leads(found, "other")
+    metrics["most_seconds_a_table"] = max(table[OURS]["seconds"] for table in found.values())
+    metrics["lowest_auc"] = min(table[OURS]["auc"] for table in found.values())
+    return {"metrics": metrics | figures(found), "tables": found, "weights": provenance()}
+
+
+def leads(found: Tables, what: str) -> Figures:
+    """Our mean rank over the best other's: below one, ours is best."""
+    ranks = {figure: mean_ranks(found, figure) for figure in ("auc", "log loss")}
+    others = lambda ranked: [rank for who, rank in ranked.items() if who != OURS]
+    return {
+        f"rank_in_{figure.replace(' ', '_')}_over_the_best_{what}_s": ranked[OURS] / min(others(ranked))
+        for figure, ranked in ranks.items()
+    }
+
+
+def figures(found: Tables) -> Figures:
+    """Means over tables, and mean ranks, of every classifier."""
+    ranks = {figure: mean_ranks(found, figure) for figure in ("auc", "log loss")}
+    metrics: Figures = {}
+    for who in next(iter(found.values())):
         for figure in ("auc", "accuracy", "log loss", "calibration error", "seconds"):
-            metrics[f"{who}: {figure}"] = float(np.mean([found[who][figure] for found in defaults.values()]))
+            metrics[f"{who}: {figure}"] = float(np.mean([table[who][figure] for table in found.values()]))
         metrics |= {f"{who}: rank in {figure}": ranked[who] for figure, ranked in ranks.items()}
+    return metrics
+
+
+def provenance() -> dict[str, Any]:
     from quickstudy.estimators.provenance import provenance
 
-    notes = [f"tuned: {' and '.join(best)}"]
-    return {"metrics": metrics, "notes": notes, "tables": defaults, "beside tuned": beside, "weights": provenance("pfn-tabular")}
+    return provenance("pfn-tabular")
 
 
-def _told(name: str, *chosen: str, environment: Mapping[str, str] = COLD) -> dict[str, Any]:
-    print(f"{name}{' beside tuned ones' if chosen else ''} ...", file=sys.stderr, flush=True)
-    return spawn_here(__file__, name, *chosen, environment=environment)[0]
+def _told(name: str) -> dict[str, Any]:
+    print(f"{name} ...", file=sys.stderr, flush=True)
+    return spawn_here(__file__, name, environment=COLD)[0]
 
 
-def mean_ranks(found: dict[str, dict[str, Figures]], figure: str) -> Figures:
+def mean_ranks(found: Tables, figure: str) -> Figures:
     """The mean over tables of each classifier's rank in a figure."""
     from scipy.stats import rankdata
 
