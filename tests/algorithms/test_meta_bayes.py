@@ -20,10 +20,11 @@ KEY = jr.key(0)
 def test_laplace_s_rule_gives_sequences_of_a_coin_their_exact_probability(throws):
     """Over a uniform chance: the integral of p^heads (1 - p)^tails."""
     rule, total = Laplace(2), 0.0
-    counts = rule.begin(None, KEY)
+    nothing = jnp.zeros(2)
+    counts = rule.begin(nothing, KEY)
     for side in throws:
-        total += float(jax.nn.log_softmax(rule.respond(counts, None, KEY))[side])
-        counts = rule.observe(counts, None, None, jnp.eye(2)[side], KEY)
+        total += float(jax.nn.log_softmax(rule.respond(counts, nothing, KEY))[side])
+        counts = rule.observe(counts, nothing, nothing, jnp.eye(2)[side], KEY)
     heads = throws.count(0)
     exact = math.factorial(heads) * math.factorial(len(throws) - heads) / math.factorial(len(throws) + 1)
     assert total == pytest.approx(math.log(exact), rel=1e-5)

@@ -78,8 +78,8 @@ def program(config: Config, tasks: AbstractTaskDistribution) -> Program:
 
 
 PRESETS = {
-    "coin": Preset(Config(), LoadedDice, 3_000, 20, "0.001 nats from Laplace's rule, 15 s"),
-    "die": Preset(Config(), lambda: LoadedDice(sides=4), 6_000, 20, "0.003 nats from Laplace's rule, 30 s"),
+    "coin": Preset(Config(), LoadedDice, 3_000, 20, "0.0004 nats from Laplace's rule, 10 s"),
+    "die": Preset(Config(), lambda: LoadedDice(sides=4), 6_000, 20, "0.0006 nats from Laplace's rule, 20 s"),
     "smoke": Preset(Config(width=8, tasks_per_step=4, throws=4), LoadedDice, 4, 4, "it runs"),
 }
 

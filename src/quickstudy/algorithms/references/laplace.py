@@ -18,7 +18,7 @@ class Laplace(AbstractLearner):
 
     >>> import jax
     >>> rule, key = Laplace(2), jax.random.key(0)
-    >>> jnp.exp(rule.respond(jnp.array([1.0, 2.0]), None, key)).round(3).tolist()
+    >>> [round(float(p), 3) for p in jnp.exp(rule.respond(jnp.array([1.0, 2.0]), jnp.zeros(2), key))]
     [0.4, 0.6]
     """
 
@@ -27,7 +27,7 @@ class Laplace(AbstractLearner):
     def begin(self, view: Float[Array, " sides"], key: PRNGKeyArray) -> Float[Array, " sides"]:
         return jnp.zeros(self.sides)
 
-    def respond(self, fast: Float[Array, " sides"], view: Array | None, key: PRNGKeyArray) -> Float[Array, " sides"]:
+    def respond(self, fast: Float[Array, " sides"], view: Array, key: PRNGKeyArray) -> Float[Array, " sides"]:
         return jnp.log(fast + 1) - jnp.log(jnp.sum(fast) + self.sides)
 
     def observe(self, fast: Array, view: Array, response: Array, feedback: Float[Array, " sides"], key: PRNGKeyArray) -> Array:
