@@ -14,6 +14,7 @@ from quickstudy.tasks.gridworld import GridWorld, level_from_text
 from quickstudy.tasks.harlow import Harlow, HarlowPair
 from quickstudy.tasks.krazy_world import KrazyWorld, board_from_text
 from quickstudy.tasks.linear_regression import LinearRegression
+from quickstudy.tasks.loaded_dice import LoadedDice
 from quickstudy.tasks.mazes import Maze, MultiRoom
 from quickstudy.tasks.mountain_car import MountainCar
 from quickstudy.tasks.objective import AbstractObjective, ObjectiveView
@@ -55,6 +56,7 @@ __all__ = [
     "KrazyWorld",
     "LabelledArrays",
     "LinearRegression",
+    "LoadedDice",
     "Maze",
     "MountainCar",
     "MultiRoom",

@@ -11,6 +11,7 @@ from quickstudy.algorithms.references.counting import UCB1, EpsilonGreedy, Greed
 from quickstudy.algorithms.references.gaussian import GaussianThompson, GaussianUCB
 from quickstudy.algorithms.references.gittins import Gittins, gittins
 from quickstudy.algorithms.references.harlow import WinStayLoseShift
+from quickstudy.algorithms.references.laplace import Laplace
 from quickstudy.algorithms.references.linear_regression import LeastSquares, NearestNeighbours, OneGradientStep, Ridge
 from quickstudy.algorithms.references.mdps import PSRL, BayesGreedy, Optimum
 from quickstudy.algorithms.references.search_then_go import SearchThenGo
@@ -23,6 +24,7 @@ from quickstudy.tasks.bandits import BernoulliBandit, CorrelatedBandit, Gaussian
 from quickstudy.tasks.dark_rooms import DarkRoom, HiddenGoal
 from quickstudy.tasks.harlow import Harlow
 from quickstudy.tasks.linear_regression import LinearRegression
+from quickstudy.tasks.loaded_dice import LoadedDice
 from quickstudy.tasks.mazes import Maze, MultiRoom
 from quickstudy.tasks.random_mdps import RandomMDPs
 from quickstudy.tasks.two_step import TwoStep
@@ -106,6 +108,10 @@ def _harlow(tasks: Harlow, ticks: int) -> dict[str, Reference]:
     return {"win-stay, lose-shift": WinStayLoseShift(), "random": RandomAction(2)}
 
 
+def _dice(tasks: LoadedDice, ticks: int) -> dict[str, Reference]:
+    return {"Laplace's rule (Bayes-optimal)": Laplace(tasks.sides)}
+
+
 def _linear(tasks: LinearRegression, ticks: int) -> dict[str, Reference]:
     size, variance = tasks.dimensions, 1 / tasks.dimensions
     fitted = LeastSquares(size)
@@ -132,6 +138,7 @@ _RULES: dict[type[AbstractTaskDistribution], Callable[..., dict[str, Reference]]
     TwoStep: _two_step,
     Harlow: _harlow,
     LinearRegression: _linear,
+    LoadedDice: _dice,
 }
 
 __all__ = [
@@ -145,6 +152,7 @@ __all__ = [
     "GaussianUCB",
     "Gittins",
     "Greedy",
+    "Laplace",
     "LeastSquares",
     "ModelBased",
     "ModelFree",

@@ -1,0 +1,65 @@
+"""Dice, the rule that is best for them, and how two predictors' insides are compared."""
+
+import math
+
+import jax
+import jax.numpy as jnp
+import jax.random as jr
+import numpy as np
+import pytest
+
+from quickstudy.algorithms.incontext import meta_bayes
+from quickstudy.algorithms.references import Laplace
+from quickstudy.core import sample_tasks
+from quickstudy.tasks import LoadedDice, Sinusoid
+
+KEY = jr.key(0)
+
+
+@pytest.mark.parametrize("throws", [[0, 0, 1, 0], [1, 1], [0, 1, 1, 0, 1, 1, 1]])
+def test_laplace_s_rule_gives_sequences_of_a_coin_their_exact_probability(throws):
+    """Over a uniform chance: the integral of p^heads (1 - p)^tails."""
+    rule, total = Laplace(2), 0.0
+    nothing = jnp.zeros(2)
+    counts = rule.begin(nothing, KEY)
+    for side in throws:
+        total += float(jax.nn.log_softmax(rule.respond(counts, nothing, KEY))[side])
+        counts = rule.observe(counts, nothing, nothing, jnp.eye(2)[side], KEY)
+    heads = throws.count(0)
+    exact = math.factorial(heads) * math.factorial(len(throws) - heads) / math.factorial(len(throws) + 1)
+    assert total == pytest.approx(math.log(exact), rel=1e-5)
+
+
+@pytest.mark.parametrize("sides", [2, 5])
+def test_chances_are_uniform_over_the_simplex(sides):
+    chances = np.asarray(jax.jit(lambda key: sample_tasks(LoadedDice(sides), key, "train", 20_000).chances)(KEY))
+    np.testing.assert_allclose(chances.sum(axis=1), 1, rtol=1e-5)
+    # Dirichlet with concentration one; tolerances are four deviations of a mean of 20,000.
+    variance = (sides - 1) / (sides**2 * (sides + 1))
+    np.testing.assert_allclose(chances.mean(axis=0), 1 / sides, atol=4 * (variance / 20_000) ** 0.5)
+    np.testing.assert_allclose(chances.var(axis=0), variance, rtol=0.06)
+
+
+def test_a_predictor_s_own_state_loses_nothing_and_a_constant_loses_all():
+    tasks = LoadedDice(3)
+    agent = meta_bayes.learner(meta_bayes.Config(width=8), tasks, KEY)
+    states, logs = meta_bayes.lives(agent, tasks, KEY, n=40, throws=6)
+    assert states.shape == (40, 6, 8)
+    np.testing.assert_allclose(np.exp(logs).sum(axis=-1), 1, rtol=1e-5)
+    head = np.asarray(agent.head, float)
+    assert meta_bayes.share_lost(states, states, logs, head) == pytest.approx(0, abs=1e-6)
+    assert meta_bayes.share_lost(np.zeros((40, 6, 1)), states, logs, head) == pytest.approx(1, abs=0.2)
+
+
+def test_counts_are_read_back_as_laplace_s_rule_reads_them():
+    tasks = LoadedDice(3)
+    counts, best = meta_bayes.lives(Laplace(3), tasks, KEY, n=40, throws=6)
+    assert meta_bayes.divergence(best, best) == 0
+    assert meta_bayes.share_lost(meta_bayes.as_features(counts), counts, best, None) == pytest.approx(0, abs=1e-6)
+
+
+def test_other_tasks_and_dice_of_one_side_are_refused():
+    with pytest.raises(TypeError, match="meta-bayes predicts throws of loaded dice, not a EpisodeTask"):
+        meta_bayes.learner(meta_bayes.Config(), Sinusoid(), KEY)
+    with pytest.raises(ValueError, match="sides must be at least 2, not 1"):
+        LoadedDice(1)
