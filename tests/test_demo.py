@@ -11,7 +11,7 @@ from PIL import Image, ImageDraw
 from quickstudy import demo
 from quickstudy.algorithms.fewshot import protonet
 from quickstudy.algorithms.metarl import rl2
-from quickstudy.demo import bandits, characters
+from quickstudy.demo import bandits, characters, tables
 from quickstudy.outer import Preset
 from quickstudy.tasks import EpisodeTask, Glyphs
 
@@ -23,6 +23,7 @@ def tiny(monkeypatch):
     monkeypatch.setitem(protonet.PRESETS, "glyphs", preset)
     monkeypatch.setattr(characters, "EPISODES", 4)
     monkeypatch.setattr(demo.bandits, "show", lambda say: say("the second stop") or [])
+    monkeypatch.setattr(demo.tables, "show", lambda say: say("the third stop") or [])
 
 
 @pytest.fixture
@@ -132,7 +133,7 @@ def test_the_digits_give_a_table_and_a_page(tmp_path, tiny):
     require_self_contained(page)
     assert [path.name for path in tmp_path.iterdir()] == ["index.html"]
     assert f"{accuracy[characters.NEIGHBOUR, 1]:.1f} %" in page
-    assert "the second stop" in said
+    assert said.index("the second stop") < said.index("the third stop")
 
 
 def test_the_second_stop_lists_the_agent_beside_the_strategies_best_first(few_bandits):
@@ -171,3 +172,20 @@ def test_neighbour_and_regression_answer_what_is_plain():
     episode = jax.tree.map(np.asarray, EpisodeTask(x, y, x, y, {}, outputs=3))
     np.testing.assert_array_equal(characters.answer_by_neighbour(episode), labels)
     np.testing.assert_array_equal(characters.answer_by_regression(episode), labels)
+
+
+def test_the_third_stop_reads_a_table_beside_two_classifiers():
+    said = []
+    (section,) = tables.show(said.append)
+    rows = re.findall(r"^(\S.*?)\s+([\d.]+)%\s+([\d.]+)\s+([\d.]+)\s+[\d.]+$", "\n".join(said), re.M)
+    assert [name for name, *_ in rows] == [tables.LEARNED, tables.FOREST, tables.LOGISTIC]
+    # Always saying "benign" is right in 63 of a hundred cases, and costs 0.66 nats.
+    assert all(float(right) > 88 and float(loss) < 0.4 and float(error) < 0.15 for _, right, loss, error in rows)
+    assert section.heading == "A new table"
+    assert "Reliability on the new table" in section.body
+
+
+def test_answers_are_judged_by_their_definitions():
+    found = tables.Answers(np.array([[[0.9, 0.1], [0.2, 0.8]]]), np.array([[0, 0]]), np.array([1.0]))
+    np.testing.assert_allclose(found.right(), [0.5])
+    np.testing.assert_allclose(found.log_loss(), [-(np.log(0.9) + np.log(0.2)) / 2])

@@ -24,7 +24,7 @@ def main(images: str | None = None, out: str = "demo", *, say: Callable[[str], N
     sections = characters.show(material, say)
     say("\n2. New bandits, explored like a statistician\n")
     sections += bandits.show(say)
-    say("\n3. A new table, read in one forward pass\n")
+    say("\n3. A new table, read and not trained on\n")
     sections += tables.show(say)
     seconds = time.perf_counter() - began
     subtitle = (

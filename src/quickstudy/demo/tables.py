@@ -1,4 +1,4 @@
-"""Third stop: a table is classified in one forward pass, by a network that has met random tables only.
+"""Third stop: a table is classified in forward passes alone, by a network that has met random tables only.
 
 Nothing is trained here: the weights come with the package. The table is scikit-learn's breast-cancer table: 569 tumours, 30 numbers
 each, benign or malignant. Half of the rows are given with their labels, the other half is predicted, five times over, beside a random
@@ -18,7 +18,7 @@ from quickstudy.report.html import Section, paragraph, stats, table
 
 SPLITS = 5  # ours
 SEED = 0
-LEARNED, FOREST, LOGISTIC = "in context, one forward pass", "random forest", "logistic regression"
+LEARNED, FOREST, LOGISTIC = "in context, nothing fitted", "random forest", "logistic regression"
 
 
 class Answers(NamedTuple):
@@ -55,7 +55,7 @@ def show(say: Callable[[str], None]) -> list[Section]:
         rows.append((name, f"{100 * right.mean():.1f} %", interval, f"{loss.mean():.3f}", f"{error:.3f}", f"{seconds:.2f}"))
     head = paragraph(
         f"A network that was trained on random tables only reads {len(x) // 2} labelled rows of a real one and answers the rest in "
-        f"one forward pass; nothing is fitted. Shares of right answers over {SPLITS} halves:"
+        f"forward passes alone; nothing is fitted. Shares of right answers over {SPLITS} halves:"
     )
     best = [(name, f"{100 * found.right().mean():.1f} %") for name, found in answers.items()]
     columns = ("classifier", "right", "95 % interval", "log loss", "calibration error", "seconds")
