@@ -47,12 +47,12 @@ class Predictor(AbstractLearner):
 
 @dataclasses.dataclass(frozen=True)
 class Config:
-    """Ours throughout, not tuned; Mikulik et al. 2020: an LSTM of 32 units between two layers of 16."""
+    """Ours throughout, not tuned."""
 
-    width: int = 32  # Mikulik et al. 2020
+    width: int = 32  # ours
     learning_rate: float = 0.003  # ours
     tasks_per_step: int = 64  # ours
-    throws: int = 20  # Mikulik et al. 2020: 20
+    throws: int = 20  # ours
 
 
 def learner(config: Config, tasks: AbstractTaskDistribution, key: PRNGKeyArray) -> Predictor:
@@ -161,7 +161,7 @@ CLAIMS = (
         ),
         source="Mikulik et al. 2020, sections 3 and 4",
         reported="figures only: outputs of agents and Bayes-optimal ones indistinguishable; each simulates the other, by learned maps",
-        not_answered="Gaussian prediction; bandits (their regret is in `rl2-bandits`); whether states are alike before training ends.",
+        not_answered="exponential and Gaussian prediction; bandits (their regret is in `rl2-bandits`); whether states are alike before training ends.",
         measure=measure_dice,
         expected=tuple(
             expectation
