@@ -16,6 +16,7 @@ from quickstudy.core import AbstractLearner, sample_tasks
 from quickstudy.tasks import (
     Acrobot,
     BernoulliBandit,
+    BestArm,
     BlindCliff,
     CartPole,
     CorrelatedBandit,
@@ -192,6 +193,7 @@ TASKS = {
         answering(4, 3),
     ),
     "linear-regression": (LinearRegression, first_weight, ALL, answering(1)),
+    "best-arm": (BestArm, lambda task: [int(1000 * float(task.chances[0]))], ALL, answering(3)),
     "loaded-dice": (LoadedDice, lambda task: [int(1000 * float(task.chances[0]))], ALL, answering(2)),
     "bernoulli-bandit": (BernoulliBandit, lambda task: ten_thousandth(task.probabilities[0]), ALL, first_pull),
     "gaussian-bandit": (GaussianBandit, lambda task: ten_thousandth(jax.scipy.stats.norm.cdf(task.means[0])), ALL, first_pull),

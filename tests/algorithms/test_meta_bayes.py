@@ -2,16 +2,17 @@
 
 import math
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import jax.random as jr
 import numpy as np
 import pytest
 
-from quickstudy.algorithms.incontext import meta_bayes
-from quickstudy.algorithms.references import Laplace
+from quickstudy.algorithms.incontext import meta_bayes, sequential_strategies
+from quickstudy.algorithms.references import Laplace, PosteriorBest
 from quickstudy.core import sample_tasks
-from quickstudy.tasks import LoadedDice, Sinusoid
+from quickstudy.tasks import BestArm, LoadedDice, Sinusoid
 
 KEY = jr.key(0)
 
@@ -59,7 +60,31 @@ def test_counts_are_read_back_as_laplace_s_rule_reads_them():
 
 
 def test_other_tasks_and_dice_of_one_side_are_refused():
-    with pytest.raises(TypeError, match="meta-bayes predicts throws of loaded dice, not a EpisodeTask"):
+    with pytest.raises(TypeError, match="meta-bayes predicts throws of loaded dice and best arms, not a EpisodeTask"):
         meta_bayes.learner(meta_bayes.Config(), Sinusoid(), KEY)
     with pytest.raises(ValueError, match="sides must be at least 2, not 1"):
         LoadedDice(1)
+    with pytest.raises(ValueError, match="arms must be at least 2, not 1"):
+        BestArm(1)
+
+
+@pytest.mark.parametrize(("paid", "unpaid"), [((0, 0, 0), (0, 0, 0)), ((3, 1, 0), (1, 0, 2)), ((30, 28, 5), (10, 12, 40))])
+def test_the_chance_of_being_best_is_that_of_draws_from_the_posterior(paid, unpaid):
+    counts = jnp.array([*paid, *unpaid], float)
+    exact = np.exp(PosteriorBest(3).respond(counts, counts, KEY))
+    draws = np.random.default_rng(0).beta(np.add(paid, 1), np.add(unpaid, 1), (200_000, 3)).argmax(axis=1)
+    np.testing.assert_allclose(exact, np.bincount(draws, minlength=3) / 200_000, atol=0.005)  # four deviations of a share
+    assert exact.sum() == pytest.approx(1, abs=1e-5)
+
+
+def test_acting_by_the_posterior_is_judged_to_be_the_posterior_and_beats_chance():
+    tasks = BestArm(3)
+    regret, divergence = sequential_strategies.judge(PosteriorBest(3), tasks, KEY, n=400, pulls=20)
+    np.testing.assert_allclose(divergence, 0, atol=1e-5)
+    random = meta_bayes.learner(meta_bayes.Config(width=4), tasks, KEY)
+    random = eqx.tree_at(lambda agent: agent.head, random, jnp.zeros((3, 4)))
+    # The best of three uniform chances is 3/4 on average, and a random one 1/2.
+    chance, surprise = sequential_strategies.judge(random, tasks, KEY, n=400, pulls=20)
+    assert chance.mean() / 20 == pytest.approx(0.25, abs=0.05)
+    assert regret.mean() < 0.7 * chance.mean()
+    assert surprise[:, 0].max() < 1e-5 < surprise[:, -1].mean()

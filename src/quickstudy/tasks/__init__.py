@@ -3,6 +3,7 @@
 from quickstudy.tasks.acrobot import Acrobot
 from quickstudy.tasks.arrays import LabelledArrays, from_arrays, from_image_folder
 from quickstudy.tasks.bandits import BernoulliBandit, CorrelatedBandit, GaussianBandit, RestlessBandit
+from quickstudy.tasks.best_arm import BestArm
 from quickstudy.tasks.blind_cliff import BlindCliff
 from quickstudy.tasks.cartpole import CartPole
 from quickstudy.tasks.dark_rooms import DarkRoom, HiddenGoal
@@ -38,6 +39,7 @@ __all__ = [
     "AbstractObjective",
     "Acrobot",
     "BernoulliBandit",
+    "BestArm",
     "BlindCliff",
     "CartPole",
     "CorrelatedBandit",

@@ -23,6 +23,11 @@ class Die(AbstractTask):
 
     chances: Float[Array, " sides"]
 
+    @property
+    def outputs(self) -> int:
+        """How many answers there are."""
+        return self.chances.shape[0]
+
     def reset(self, key: PRNGKeyArray) -> tuple[None, Float[Array, " sides"]]:
         return None, jnp.zeros_like(self.chances)
 

@@ -24,24 +24,25 @@ from quickstudy.claims import Claim, Expectation, Measurements, Scale
 from quickstudy.core import AbstractLearner, AbstractTaskDistribution, lifetime, sample_tasks
 from quickstudy.nn.memory import GRU
 from quickstudy.outer import Preset, Program, train, truncate
+from quickstudy.tasks.best_arm import BestArmTask
 from quickstudy.tasks.loaded_dice import Die, LoadedDice
 
 Hidden = Float[Array, " width"]
 
 
 class Predictor(AbstractLearner):
-    """Reads throws one by one, and answers with logits of the next."""
+    """Reads throws (or pulls) one by one, and answers with logits of the next (or of which arm is best)."""
 
     memory: GRU
-    head: Float[Array, "sides width"]
+    head: Float[Array, "answers width"]
 
-    def begin(self, view: Float[Array, " sides"], key: PRNGKeyArray) -> Hidden:
+    def begin(self, view: Float[Array, " seen"], key: PRNGKeyArray) -> Hidden:
         return self.memory.start()
 
-    def respond(self, fast: Hidden, view: Float[Array, " sides"], key: PRNGKeyArray) -> Float[Array, " sides"]:
+    def respond(self, fast: Hidden, view: Float[Array, " seen"], key: PRNGKeyArray) -> Float[Array, " answers"]:
         return self.head @ fast
 
-    def observe(self, fast: Hidden, view: Array, response: Array, feedback: Float[Array, " sides"], key: PRNGKeyArray) -> Hidden:
+    def observe(self, fast: Hidden, view: Array, response: Array, feedback: Float[Array, " seen"], key: PRNGKeyArray) -> Hidden:
         return self.memory.step(fast, feedback)[0]
 
 
@@ -56,13 +57,14 @@ class Config:
 
 
 def learner(config: Config, tasks: AbstractTaskDistribution, key: PRNGKeyArray) -> Predictor:
-    """A predictor with fresh weights; raises `TypeError` unless the tasks are loaded dice."""
+    """A predictor with fresh weights; raises `TypeError` unless the tasks are loaded dice or ask for the best arm."""
     task = jax.eval_shape(lambda k: tasks.sample(k, "train"), key)
-    if not isinstance(task, Die):
-        raise TypeError(f"meta-bayes predicts throws of loaded dice, not a {type(task).__name__}")
-    (sides,) = task.chances.shape
+    if not isinstance(task, Die | BestArmTask):
+        raise TypeError(f"meta-bayes predicts throws of loaded dice and best arms, not a {type(task).__name__}")
     memory_key, head_key = jr.split(key)
-    return Predictor(GRU(sides, config.width, key=memory_key), jr.normal(head_key, (sides, config.width)) / config.width**0.5)
+    seen = jax.eval_shape(lambda task: task.reset(key)[1], task)
+    memory = GRU(seen.size, config.width, key=memory_key)
+    return Predictor(memory, jr.normal(head_key, (task.outputs, config.width)) / config.width**0.5)
 
 
 def program(config: Config, tasks: AbstractTaskDistribution) -> Program:
@@ -161,7 +163,10 @@ CLAIMS = (
         ),
         source="Mikulik et al. 2020, sections 3 and 4",
         reported="figures only: outputs of agents and Bayes-optimal ones indistinguishable; each simulates the other, by learned maps",
-        not_answered="exponential and Gaussian prediction; bandits (their regret is in `rl2-bandits`); whether states are alike before training ends.",
+        not_answered=(
+            "exponential and Gaussian prediction; bandits (their regret is in `rl2-bandits`); whether states are alike before "
+            "training ends."
+        ),
         measure=measure_dice,
         expected=tuple(
             expectation

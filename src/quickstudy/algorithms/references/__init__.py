@@ -7,6 +7,7 @@ is even told the task.
 from collections.abc import Callable
 
 from quickstudy.algorithms.references.beliefs import BayesOptimal, CorrelatedGreedy
+from quickstudy.algorithms.references.best_arm import PosteriorBest
 from quickstudy.algorithms.references.counting import UCB1, EpsilonGreedy, Greedy, RandomAction, Thompson
 from quickstudy.algorithms.references.gaussian import GaussianThompson, GaussianUCB
 from quickstudy.algorithms.references.gittins import Gittins, gittins
@@ -21,6 +22,7 @@ from quickstudy.algorithms.references.unknown_arm import UnknownArmOptimal
 from quickstudy.core import AbstractTaskDistribution
 from quickstudy.evaluation import Reference
 from quickstudy.tasks.bandits import BernoulliBandit, CorrelatedBandit, GaussianBandit, RestlessBandit
+from quickstudy.tasks.best_arm import BestArm
 from quickstudy.tasks.dark_rooms import DarkRoom, HiddenGoal
 from quickstudy.tasks.harlow import Harlow
 from quickstudy.tasks.linear_regression import LinearRegression
@@ -112,6 +114,10 @@ def _dice(tasks: LoadedDice, ticks: int) -> dict[str, Reference]:
     return {"Laplace's rule (Bayes-optimal)": Laplace(tasks.sides)}
 
 
+def _best_arm(tasks: BestArm, ticks: int) -> dict[str, Reference]:
+    return {"exact posterior": PosteriorBest(tasks.arms)}
+
+
 def _linear(tasks: LinearRegression, ticks: int) -> dict[str, Reference]:
     size, variance = tasks.dimensions, 1 / tasks.dimensions
     fitted = LeastSquares(size)
@@ -139,6 +145,7 @@ _RULES: dict[type[AbstractTaskDistribution], Callable[..., dict[str, Reference]]
     Harlow: _harlow,
     LinearRegression: _linear,
     LoadedDice: _dice,
+    BestArm: _best_arm,
 }
 
 __all__ = [
@@ -159,6 +166,7 @@ __all__ = [
     "NearestNeighbours",
     "OneGradientStep",
     "Optimum",
+    "PosteriorBest",
     "RandomAction",
     "Ridge",
     "SearchThenGo",
