@@ -1,5 +1,6 @@
 """What the README and the guides show works as it stands."""
 
+import json
 import re
 from pathlib import Path
 
@@ -30,3 +31,14 @@ def test_the_guide_to_tables_reads_a_csv(capsys, tmp_path, monkeypatch):
     for code in re.findall(r"```python\n(.*?)```", (ROOT / "docs" / "guides" / "tables.md").read_text(), flags=re.DOTALL):
         exec(compile(code, "tables.md", "exec"), scope)
     assert "quickstudy train pfn-tabular --preset laptop --seed 0" in capsys.readouterr().out
+
+
+def test_the_guide_to_tables_quotes_what_was_measured():
+    measured = json.loads((ROOT / "benchmarks" / "results" / "tabular.json").read_text())["metrics"]
+    rows = re.findall(r"^\| ([\w -]+) \| ([\d. |]+) \|$", (ROOT / "docs" / "guides" / "tables.md").read_text(), flags=re.MULTILINE)
+    figures = ("auc", "accuracy", "log loss", "calibration error", "rank in auc", "rank in log loss")
+    assert {who for who, _ in rows} == {name.split(":")[0] for name in measured if name.endswith(": auc")}
+    for who, cells in rows:
+        for cell, figure in zip(cells.split(" | "), figures, strict=True):
+            digits = len(cell.split(".")[1])
+            assert float(cell) == round(measured[f"{who}: {figure}"], digits), (who, figure)
