@@ -114,6 +114,7 @@ CLAIMS = {
     "icl-dual-gd": "quickstudy.algorithms.incontext.icl_dual_gd",
     "meta-bayes-optimal": "quickstudy.algorithms.incontext.meta_bayes",
     "sequential-strategies": "quickstudy.algorithms.incontext.sequential_strategies",
+    "delusions": "quickstudy.algorithms.incontext.delusions",
     "dual-form": "quickstudy.algorithms.incontext.dual_form",
     "trpo-ppo": "quickstudy.algorithms.rl.policy_steps",
     "code-level-opts": "quickstudy.algorithms.rl.policy_steps",

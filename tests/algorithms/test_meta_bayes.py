@@ -9,12 +9,27 @@ import jax.random as jr
 import numpy as np
 import pytest
 
-from quickstudy.algorithms.incontext import meta_bayes, sequential_strategies
+from quickstudy.algorithms.incontext import delusions, meta_bayes, sequential_strategies
 from quickstudy.algorithms.references import Laplace, PosteriorBest
-from quickstudy.core import sample_tasks
+from quickstudy.core import AbstractLearner, sample_tasks
 from quickstudy.tasks import BestArm, LoadedDice, Sinusoid
 
 KEY = jr.key(0)
+
+
+class Always(AbstractLearner):
+    """Gives one answer."""
+
+    answer: jax.Array
+
+    def begin(self, view, key):
+        return None
+
+    def respond(self, fast, view, key):
+        return self.answer
+
+    def observe(self, fast, view, response, feedback, key):
+        return None
 
 
 @pytest.mark.parametrize("throws", [[0, 0, 1, 0], [1, 1], [0, 1, 1, 0, 1, 1, 1]])
@@ -88,3 +103,18 @@ def test_acting_by_the_posterior_is_judged_to_be_the_posterior_and_beats_chance(
     assert chance.mean() / 20 == pytest.approx(0.25, abs=0.05)
     assert regret.mean() < 0.7 * chance.mean()
     assert surprise[:, 0].max() < 1e-5 < surprise[:, -1].mean()
+
+
+def test_an_expert_pulls_the_best_arm_whatever_is_answered():
+    tasks = BestArm(3, demonstrated=True)
+    drawn = jax.jit(lambda key: sample_tasks(tasks, key, "test", 50))(KEY)
+    pull = jax.vmap(lambda task, key: task.step(None, jnp.zeros(3), key).feedback)(drawn, jr.split(KEY, 50))
+    np.testing.assert_array_equal((pull[:, :3] + pull[:, 3:]).argmax(axis=1), drawn.chances.argmax(axis=1))
+
+
+def test_who_always_answers_one_arm_is_stubborn_and_who_answers_at_random_is_not():
+    agent = meta_bayes.learner(meta_bayes.Config(width=4), BestArm(3), KEY)
+    random = eqx.tree_at(lambda agent: agent.head, agent, jnp.zeros((3, 4)))
+    share = lambda who: delusions.stubbornness(who, BestArm(3), KEY, n=400, pulls=10)
+    assert share(random) == pytest.approx(1 / 3, abs=0.05)
+    assert share(Always(jnp.array([0.0, 100.0, 0.0]))) == 1.0

@@ -1,9 +1,11 @@
 """Which arm is best? Answer with how likely you think each is; one is drawn accordingly, pulled, and you see what it paid.
 
 Who answers with the exact posterior probability that an arm is best plays Thompson sampling. The score is the surprise at the truth,
-and not the reward: nobody is told to explore.
+and not the reward: nobody is told to explore. With `demonstrated`, an expert who knows the best arm pulls it every time, whatever is
+answered: then what is pulled says which arm is best, as it does not when one's own answers are pulled.
 
-Source: Ortega et al. 2019, "Meta-learning of Sequential Strategies", section 3.
+Source: Ortega et al. 2019, "Meta-learning of Sequential Strategies", section 3; demonstrations: Ortega et al. 2021, "Shaking the
+foundations: delusions in sequence models for interaction and control".
 """
 
 import equinox as eqx
@@ -22,6 +24,7 @@ class BestArmTask(AbstractTask):
     """
 
     chances: Float[Array, " arms"]
+    demonstrated: bool = eqx.field(static=True, default=False)
 
     @property
     def outputs(self) -> int:
@@ -33,10 +36,11 @@ class BestArmTask(AbstractTask):
 
     def step(self, world: None, response: Float[Array, " arms"], key: PRNGKeyArray) -> Turn:
         arm_key, pay_key = jr.split(key)
-        arm = jr.categorical(arm_key, response)
+        best = jnp.argmax(self.chances)
+        arm = best if self.demonstrated else jr.categorical(arm_key, response)
         paid = jr.bernoulli(pay_key, self.chances[arm])
         pull = jax.nn.one_hot(jnp.where(paid, arm, self.outputs + arm), 2 * self.outputs)
-        return Turn(None, pull, pull, jax.nn.log_softmax(response)[jnp.argmax(self.chances)], jnp.asarray(End.RUNNING, jnp.int32))
+        return Turn(None, pull, pull, jax.nn.log_softmax(response)[best], jnp.asarray(End.RUNNING, jnp.int32))
 
 
 class BestArm(AbstractTaskDistribution):
@@ -49,6 +53,7 @@ class BestArm(AbstractTaskDistribution):
     """
 
     arms: int = eqx.field(static=True, default=3)  # ours
+    demonstrated: bool = eqx.field(static=True, default=False)
 
     def __check_init__(self) -> None:
         if self.arms < 2:
@@ -57,4 +62,4 @@ class BestArm(AbstractTaskDistribution):
     def sample(self, key: PRNGKeyArray, split: Split) -> BestArmTask:
         first_key, rest_key = jr.split(key)
         first = draw_in_split(first_key, split, 0.0, 1.0, blocks=100)
-        return BestArmTask(jnp.append(jr.uniform(rest_key, (self.arms - 1,)), first)[::-1])
+        return BestArmTask(jnp.append(jr.uniform(rest_key, (self.arms - 1,)), first)[::-1], self.demonstrated)

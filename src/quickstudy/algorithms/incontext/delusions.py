@@ -1,0 +1,76 @@
+"""Delusions: who learns by watching an expert takes its own actions for the expert's, and believes what they seem to say.
+
+An expert who knows which arm is best pulls it. A network that has learned to predict the expert is right to take a pull as a sign that
+the arm is good; left to itself it takes its own first, random pull as such a sign, and never doubts it. Asked instead, in every
+situation that it gets into by its own actions, what the expert would do, it learns that its actions say nothing: Thompson sampling.
+
+    factual error          -log p(expert's action | history of the expert's actions)
+    counterfactual error   -log p(what the expert would do | history of one's own actions)
+
+Source: Ortega et al. 2021, "Shaking the foundations: delusions in sequence models for interaction and control".
+"""
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import jax.random as jr
+from jaxtyping import Array
+
+from quickstudy.algorithms.incontext import meta_bayes
+from quickstudy.algorithms.incontext.sequential_strategies import judge
+from quickstudy.algorithms.references.best_arm import PosteriorBest
+from quickstudy.claims import Claim, Expectation, Measurements, Scale
+from quickstudy.core import AbstractLearner, lifetime, sample_tasks
+from quickstudy.outer import train
+from quickstudy.tasks.best_arm import BestArm
+
+
+def stubbornness(who: AbstractLearner, tasks: BestArm, key: Array, *, n: int, pulls: int) -> float:
+    """The share of later pulls, over `n` lives in test bandits, that are of the arm that was pulled first."""
+
+    @eqx.filter_jit
+    def go(who, tasks, key):
+        drawn = sample_tasks(tasks, key, "test", n)
+        live = lambda task, k: lifetime(who, task, k, steps=pulls, record=lambda tick: tick.feedback)[1]
+        pulled = jax.vmap(live)(drawn, jr.split(jr.fold_in(key, 1), n))
+        arms = jnp.argmax(pulled[..., : tasks.arms] + pulled[..., tasks.arms :], axis=-1)
+        return jnp.mean((arms[:, 1:] == arms[:, :1]).astype(float))
+
+    return float(go(who, tasks, key))
+
+
+def measure_delusions(scale: Scale, seed: int) -> Measurements:
+    """A network that watched an expert, and one that was told what the expert would do, left to themselves in new bandits."""
+    steps, n, pulls = {"smoke": (4, 20, 5), "laptop": (10_000, 10_000, 30), "full": (30_000, 100_000, 30)}[scale]
+    alone, watching = BestArm(), BestArm(demonstrated=True)
+    config = meta_bayes.Config(width=8 if scale == "smoke" else 64, throws=pulls)
+    taught = lambda tasks: train(meta_bayes.program(config, tasks), steps=steps, seed=seed)
+    arms = {"factual": taught(watching), "counterfactual": taught(alone), "Thompson": PosteriorBest(alone.arms)}
+    measured = {}
+    for name, who in arms.items():
+        key = jr.fold_in(jr.key(seed), 1)
+        measured[f"{name}: regret"] = float(judge(who, alone, key, n=n, pulls=pulls)[0].mean())
+        measured[f"{name}: pulls of the first arm"] = stubbornness(who, alone, key, n=n, pulls=pulls)
+    return measured
+
+
+PRESETS: dict[str, None] = {}
+CLAIMS = (
+    Claim(
+        id="delusions",
+        statement=(
+            "A network trained to predict an expert repeats its own first, random action for good; asked what the expert would do "
+            "where it has got to itself, it has, within a twentieth, the regret of the exact Bayesian policy."
+        ),
+        source="Ortega et al. 2021",
+        reported="a derivation with examples: actions must be treated as interventions, which counterfactual teaching achieves",
+        not_answered="experts who err, whose demonstrations say less; other environments.",
+        measure=measure_delusions,
+        expected=(
+            Expectation("factual: pulls of the first arm", ">", 0.9),
+            Expectation("factual: regret", ">", "Thompson: regret", factor=2.0),
+            Expectation("counterfactual: regret", "<", "Thompson: regret", factor=1.05),
+            Expectation("counterfactual: pulls of the first arm", "<", 0.7),
+        ),
+    ),
+)
