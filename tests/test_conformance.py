@@ -9,10 +9,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from answers import Answer
 
 from quickstudy import catalog, evidence
 from quickstudy.check import check_distribution, check_learner, check_program, check_task, fingerprint
-from quickstudy.core import AbstractLearner, sample_tasks
+from quickstudy.core import sample_tasks
 from quickstudy.tasks import (
     Acrobot,
     BernoulliBandit,
@@ -83,21 +84,6 @@ def test_program_resumes_bit_for_bit(method):
 needs_omniglot = pytest.mark.skipif(
     "QUICKSTUDY_OMNIGLOT" not in os.environ, reason="Omniglot is not here: set QUICKSTUDY_OMNIGLOT to a folder that holds it"
 )
-
-
-class Answer(AbstractLearner):
-    """Gives one answer, whatever it sees."""
-
-    answer: jax.Array
-
-    def begin(self, view, key):
-        return None
-
-    def respond(self, fast, view, key):
-        return self.answer
-
-    def observe(self, fast, view, response, feedback, key):
-        return None
 
 
 def answering(*shape):

@@ -8,8 +8,9 @@ import jax.numpy as jnp
 import jax.random as jr
 import numpy as np
 import pytest
+from answers import Answer
 
-from quickstudy.core import AbstractLearner, End, lifetime, sample_tasks
+from quickstudy.core import End, lifetime, sample_tasks
 from quickstudy.tasks import Acrobot, CartPole, MountainCar, Pendulum
 from quickstudy.tasks.acrobot import AcrobotTask, Links
 from quickstudy.tasks.cartpole import Cart, CartPoleTask
@@ -116,24 +117,9 @@ def test_every_step_is_gymnasiums(gymnasium, kind, factor):
     assert kind is PendulumTask or 0 < ends.sum() < STATES, "both kinds of step were compared"
 
 
-class Always(AbstractLearner):
-    """Gives one answer."""
-
-    answer: jax.Array
-
-    def begin(self, view, key):
-        return None
-
-    def respond(self, fast, view, key):
-        return self.answer
-
-    def observe(self, fast, view, response, feedback, key):
-        return None
-
-
 @eqx.filter_jit
 def life(task, answer, steps):
-    return lifetime(Always(answer), task, KEY, steps=steps, record=lambda tick: (tick.score, tick.end, tick.view.observation))[1]
+    return lifetime(Answer(answer), task, KEY, steps=steps, record=lambda tick: (tick.score, tick.end, tick.view.observation))[1]
 
 
 def test_time_limits_are_gymnasiums(gymnasium):
@@ -168,7 +154,7 @@ def test_a_cart_pushed_one_way_falls_within_a_dozen_ticks():
 def test_swinging_with_the_motion_climbs_the_mountain_and_idling_does_not():
     task = MountainCarTask()
 
-    class Swing(Always):
+    class Swing(Answer):
         def respond(self, fast, view, key):
             return jnp.where(view.observation[1] < 0, 0, 2).astype(jnp.int32)
 
