@@ -3,7 +3,7 @@
 import abc
 import dataclasses
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import equinox as eqx
 import jax
@@ -12,7 +12,17 @@ import jax.random as jr
 import numpy as np
 from jaxtyping import Float, Key, PRNGKeyArray
 
-from quickstudy.core import SPLITS, AbstractLearner, AbstractTask, AbstractTaskDistribution, Split, lifetime
+from quickstudy.core import (
+    SPLITS,
+    AbstractLearner,
+    AbstractTask,
+    AbstractTaskDistribution,
+    Records,
+    Split,
+    Tick,
+    lifetime,
+    sample_tasks,
+)
 from quickstudy.failures import plain_failures
 
 
@@ -149,6 +159,28 @@ def _scores(
     size = -(-n_tasks // batches)
     scores = jax.lax.map(jax.vmap(one), keys[jnp.arange(batches * size) % n_tasks].reshape(batches, size))
     return scores.reshape(batches * size, -1)[:n_tasks]
+
+
+def recorded_lives(
+    who: AbstractLearner,
+    tasks: AbstractTaskDistribution,
+    key: PRNGKeyArray,
+    *,
+    n: int,
+    ticks: int,
+    record: Callable[[AbstractTask, Tick], Records],
+) -> Records:
+    """What `record(task, tick)` keeps of every tick of a learner's lives in `n` test tasks: arrays `(n, ticks, ...)`.
+
+    Lives, as tasks, depend on the key alone, so that every learner meets the same ones.
+    """
+
+    @eqx.filter_jit
+    def go(who, tasks, key):
+        live = lambda task, k: lifetime(who, task, k, steps=ticks, record=lambda tick: record(task, tick))[1]
+        return jax.vmap(live)(sample_tasks(tasks, key, "test", n), jr.split(jr.fold_in(key, 1), n))
+
+    return go(who, tasks, key)
 
 
 def summarise(scores: Float[np.ndarray, "n_tasks ticks"]) -> Curve:

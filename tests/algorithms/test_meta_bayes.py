@@ -8,28 +8,14 @@ import jax.numpy as jnp
 import jax.random as jr
 import numpy as np
 import pytest
+from answers import Answer
 
 from quickstudy.algorithms.incontext import delusions, meta_bayes, sequential_strategies
 from quickstudy.algorithms.references import Laplace, PosteriorBest
-from quickstudy.core import AbstractLearner, sample_tasks
+from quickstudy.core import sample_tasks
 from quickstudy.tasks import BestArm, LoadedDice, Sinusoid
 
 KEY = jr.key(0)
-
-
-class Always(AbstractLearner):
-    """Gives one answer."""
-
-    answer: jax.Array
-
-    def begin(self, view, key):
-        return None
-
-    def respond(self, fast, view, key):
-        return self.answer
-
-    def observe(self, fast, view, response, feedback, key):
-        return None
 
 
 @pytest.mark.parametrize("throws", [[0, 0, 1, 0], [1, 1], [0, 1, 1, 0, 1, 1, 1]])
@@ -117,4 +103,4 @@ def test_who_always_answers_one_arm_is_stubborn_and_who_answers_at_random_is_not
     random = eqx.tree_at(lambda agent: agent.head, agent, jnp.zeros((3, 4)))
     share = lambda who: delusions.stubbornness(who, BestArm(3), KEY, n=400, pulls=10)
     assert share(random) == pytest.approx(1 / 3, abs=0.05)
-    assert share(Always(jnp.array([0.0, 100.0, 0.0]))) == 1.0
+    assert share(Answer(jnp.array([0.0, 100.0, 0.0]))) == 1.0

@@ -282,6 +282,12 @@ def test_a_frame_s_column_of_text_is_named(estimator):
         one(estimator).fit(frame.astype({"colour": str}), np.arange(len(frame)) % 2)
 
 
+@BOTH
+def test_a_series_is_refused_as_any_flat_array_is(estimator):
+    with pytest.raises(ValueError, match=r"Expected a 2-dimensional container|Expected 2D array"):
+        one(estimator).fit(pd.Series([1.0, 2.0, 3.0]), [0, 1, 0])
+
+
 def test_numbers_that_are_no_classes_and_estimators_that_are_not_fitted_are_refused():
     with pytest.raises(ValueError, match="Unknown label type"):
         one().fit(X, X[:, 0])

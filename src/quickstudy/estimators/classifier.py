@@ -45,21 +45,6 @@ class InContextClassifier(ClassifierMixin, AbstractInContext):
     True
     """
 
-    def __init__(
-        self,
-        *,
-        members: Any = 4,  # ours, not tuned
-        categorical: Any = None,
-        memory_limit: Any = 500.0,  # ours
-        random_state: Any = None,
-        weights: Any = None,
-    ):
-        self.members = members
-        self.categorical = categorical
-        self.memory_limit = memory_limit
-        self.random_state = random_state
-        self.weights = weights
-
     def predict_proba(self, X: Any) -> Float[np.ndarray, "rows classes"]:
         """The probability of each class (rows, classes), in the order of `classes_`."""
         check_is_fitted(self)

@@ -81,11 +81,20 @@ def queries_at_once(net: pfn_tabular.TabularPFN, rows: int, columns: int, megaby
 class AbstractInContext(BaseEstimator):
     """Stores a table as the context of a network, once for each member, and asks for the symbols of new rows."""
 
-    members: Any
-    categorical: Any
-    memory_limit: Any
-    random_state: Any
-    weights: Any
+    def __init__(
+        self,
+        *,
+        members: Any = 4,  # ours, not tuned
+        categorical: Any = None,
+        memory_limit: Any = 500.0,  # ours
+        random_state: Any = None,
+        weights: Any = None,
+    ):
+        self.members = members
+        self.categorical = categorical
+        self.memory_limit = memory_limit
+        self.random_state = random_state
+        self.weights = weights
 
     @abc.abstractmethod
     def _understand(self, y: np.ndarray) -> np.ndarray:

@@ -46,11 +46,9 @@ class InContextRegressor(RegressorMixin, AbstractInContext):
         random_state: Any = None,
         weights: Any = None,
     ):
-        self.members = members
-        self.categorical = categorical
-        self.memory_limit = memory_limit
-        self.random_state = random_state
-        self.weights = weights
+        super().__init__(
+            members=members, categorical=categorical, memory_limit=memory_limit, random_state=random_state, weights=weights
+        )
 
     def predict(self, X: Any) -> Float[np.ndarray, " rows"]:
         """The mean (rows,)."""

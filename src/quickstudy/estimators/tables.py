@@ -19,7 +19,6 @@ ROWS = (256, 1_024, 2_048)  # the sizes that programs are compiled for: few, as 
 COLUMNS = (8, 32, 100)
 
 Table = Float[np.ndarray, "rows columns"]
-Categories = dict[int, np.ndarray]  # by column: the values that it had at `fit`, sorted
 
 
 # --- From what users have to numbers ------------------------------------------------------------------------------------------------
@@ -49,11 +48,12 @@ def read(estimator: BaseEstimator, X: Any, columns: list[int], **rest: Any) -> t
     `rest` goes to scikit-learn's `validate_data`, whose `ValueError` and `TypeError` are raised for what no estimator reads: infinite
     numbers, text in numeric columns, another number of columns than at `fit`, no rows.
     """
-    if hasattr(X, "isna"):
-        texts = (i for i in range(X.shape[1]) if i not in columns and any(isinstance(value, str) for value in X.iloc[:, i]))
-        for column in texts:
-            name = X.columns[column]
-            raise ValueError(f"could not convert string to float: column {name!r} of X holds text; list it in categorical")
+    if hasattr(X, "isna") and hasattr(X, "columns"):
+        # Numbers have types of their own, and need not be looked through.
+        holds_text = lambda i: X.dtypes.iloc[i].kind == "O" and any(isinstance(value, str) for value in X.iloc[:, i])
+        text = [name for i, name in enumerate(X.columns) if i not in columns and holds_text(i)]
+        if text:
+            raise ValueError(f"could not convert string to float: column {text[0]!r} of X holds text; list it in categorical")
         X = X.astype(object).where(~X.isna(), np.nan) if columns else X  # a data frame has several kinds of nothing
     kind = {"dtype": object, "ensure_all_finite": False} if columns else {"dtype": np.float64, "ensure_all_finite": "allow-nan"}
     found = validate_data(estimator, X, **kind, **rest)

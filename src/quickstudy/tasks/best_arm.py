@@ -4,7 +4,7 @@ Who answers with the exact posterior probability that an arm is best plays Thomp
 and not the reward: nobody is told to explore. With `demonstrated`, an expert who knows the best arm pulls it every time, whatever is
 answered: then what is pulled says which arm is best, as it does not when one's own answers are pulled.
 
-Source: Ortega et al. 2019, "Meta-learning of Sequential Strategies", section 3; demonstrations: Ortega et al. 2021, "Shaking the
+Source: Ortega et al. 2019, "Meta-learning of Sequential Strategies"; demonstrations: Ortega et al. 2021, "Shaking the
 foundations: delusions in sequence models for interaction and control".
 """
 

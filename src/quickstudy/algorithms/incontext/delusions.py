@@ -10,33 +10,25 @@ situation that it gets into by its own actions, what the expert would do, it lea
 Source: Ortega et al. 2021, "Shaking the foundations: delusions in sequence models for interaction and control".
 """
 
-import equinox as eqx
-import jax
-import jax.numpy as jnp
 import jax.random as jr
+import numpy as np
 from jaxtyping import Array
 
 from quickstudy.algorithms.incontext import meta_bayes
-from quickstudy.algorithms.incontext.sequential_strategies import judge
+from quickstudy.algorithms.incontext.sequential_strategies import arms_of, judge
 from quickstudy.algorithms.references.best_arm import PosteriorBest
 from quickstudy.claims import Claim, Expectation, Measurements, Scale
-from quickstudy.core import AbstractLearner, lifetime, sample_tasks
+from quickstudy.core import AbstractLearner
+from quickstudy.evaluation import recorded_lives
 from quickstudy.outer import train
 from quickstudy.tasks.best_arm import BestArm
 
 
 def stubbornness(who: AbstractLearner, tasks: BestArm, key: Array, *, n: int, pulls: int) -> float:
     """The share of later pulls, over `n` lives in test bandits, that are of the arm that was pulled first."""
-
-    @eqx.filter_jit
-    def go(who, tasks, key):
-        drawn = sample_tasks(tasks, key, "test", n)
-        live = lambda task, k: lifetime(who, task, k, steps=pulls, record=lambda tick: tick.feedback)[1]
-        pulled = jax.vmap(live)(drawn, jr.split(jr.fold_in(key, 1), n))
-        arms = jnp.argmax(pulled[..., : tasks.arms] + pulled[..., tasks.arms :], axis=-1)
-        return jnp.mean((arms[:, 1:] == arms[:, :1]).astype(float))
-
-    return float(go(who, tasks, key))
+    pulled = recorded_lives(who, tasks, key, n=n, ticks=pulls, record=lambda task, tick: arms_of(tick.feedback))
+    arms = np.argmax(np.asarray(pulled), axis=-1)
+    return float(np.mean(arms[:, 1:] == arms[:, :1]))
 
 
 def measure_delusions(scale: Scale, seed: int) -> Measurements:

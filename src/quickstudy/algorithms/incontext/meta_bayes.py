@@ -12,7 +12,6 @@ Builds on: in-context learning with recurrent networks. Led to: in-context learn
 
 import dataclasses
 
-import equinox as eqx
 import jax
 import jax.random as jr
 import numpy as np
@@ -21,7 +20,8 @@ from jaxtyping import Array, Float, PRNGKeyArray
 
 from quickstudy.algorithms.references.laplace import Laplace
 from quickstudy.claims import Claim, Expectation, Measurements, Scale
-from quickstudy.core import AbstractLearner, AbstractTaskDistribution, lifetime, sample_tasks
+from quickstudy.core import AbstractLearner, AbstractTaskDistribution
+from quickstudy.evaluation import recorded_lives
 from quickstudy.nn.memory import GRU
 from quickstudy.outer import Preset, Program, train, truncate
 from quickstudy.tasks.best_arm import BestArmTask
@@ -91,16 +91,8 @@ PRESETS = {
 
 def lives(who: AbstractLearner, tasks: LoadedDice, key: PRNGKeyArray, *, n: int, throws: int) -> tuple[np.ndarray, np.ndarray]:
     """States `(n, throws, numbers)` and log-probabilities `(n, throws, sides)` of a predictor in test dice, the same for every one."""
-
-    @eqx.filter_jit
-    def go(who, tasks, key):
-        drawn = sample_tasks(tasks, key, "test", n)
-        record = lambda tick: (tick.fast, tick.response)
-        live = lambda task, k: lifetime(who, task, k, steps=throws, record=record)[1]
-        states, logits = jax.vmap(live)(drawn, jr.split(jr.fold_in(key, 1), n))
-        return states, jax.nn.log_softmax(logits)
-
-    states, logs = go(who, tasks, key)
+    record = lambda task, tick: (tick.fast, jax.nn.log_softmax(tick.response))
+    states, logs = recorded_lives(who, tasks, key, n=n, ticks=throws, record=record)
     return np.asarray(states, np.float64), np.asarray(logs, np.float64)
 
 

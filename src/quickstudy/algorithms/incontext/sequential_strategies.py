@@ -3,20 +3,20 @@
 The network is that of `meta-bayes`, whose log-loss makes its answers posterior probabilities. Actions are drawn from the answers: they
 are its own interventions, and tell it nothing about the bandit but what they paid.
 
-Source: Ortega et al. 2019, "Meta-learning of Sequential Strategies", section 3; Thompson 1933.
+Source: Ortega et al. 2019, "Meta-learning of Sequential Strategies"; Thompson 1933.
 """
 
-import equinox as eqx
 import jax
 import jax.numpy as jnp
 import jax.random as jr
 import numpy as np
-from jaxtyping import Array
+from jaxtyping import Array, Float
 
 from quickstudy.algorithms.incontext import meta_bayes
 from quickstudy.algorithms.references.best_arm import PosteriorBest
 from quickstudy.claims import Claim, Expectation, Measurements, Scale
-from quickstudy.core import AbstractLearner, lifetime, sample_tasks
+from quickstudy.core import AbstractLearner
+from quickstudy.evaluation import recorded_lives
 from quickstudy.outer import train
 from quickstudy.tasks.best_arm import BestArm
 
@@ -25,22 +25,20 @@ def judge(who: AbstractLearner, tasks: BestArm, key: Array, *, n: int, pulls: in
     """Of `n` lives in test bandits: the regret of each (n,), and the divergence of every answer from the posterior (n, pulls)."""
     exact = PosteriorBest(tasks.arms)
 
-    @eqx.filter_jit
-    def go(who, tasks, key):
-        drawn = sample_tasks(tasks, key, "test", n)
+    def record(task, tick):
+        missed = jnp.max(task.chances) - arms_of(tick.feedback) @ task.chances
+        return tick.feedback, jax.nn.log_softmax(tick.response), missed
 
-        def one(task, key):
-            record = lambda tick: (tick.feedback, jax.nn.log_softmax(tick.response))
-            pulled, logs = lifetime(who, task, key, steps=pulls, record=record)[1]
-            counts = jnp.cumsum(pulled, axis=0) - pulled  # before each pull
-            posterior = jax.vmap(lambda seen: exact.respond(seen, seen, key))(counts)
-            paid = (pulled[:, : tasks.arms] + pulled[:, tasks.arms :]) @ task.chances
-            return jnp.sum(jnp.max(task.chances) - paid), jnp.sum(jnp.exp(posterior) * (posterior - logs), axis=1)
+    pulled, logs, missed = recorded_lives(who, tasks, key, n=n, ticks=pulls, record=record)
+    counts = jnp.cumsum(pulled, axis=1) - pulled  # before each pull
+    posterior = jax.lax.map(jax.vmap(lambda seen: exact.respond(seen, seen, key)), counts)
+    return np.asarray(missed).sum(axis=1), np.asarray(jnp.sum(jnp.exp(posterior) * (posterior - logs), axis=2))
 
-        return jax.vmap(one)(drawn, jr.split(jr.fold_in(key, 1), n))
 
-    regret, divergence = go(who, tasks, key)
-    return np.asarray(regret), np.asarray(divergence)
+def arms_of(pulls: Float[Array, "*shape seen"]) -> Float[Array, "*shape arms"]:
+    """Which arm was pulled, one-hot, whether it paid or not."""
+    paid, unpaid = jnp.split(pulls, 2, axis=-1)
+    return paid + unpaid
 
 
 def measure_strategies(scale: Scale, seed: int) -> Measurements:
