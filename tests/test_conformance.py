@@ -174,7 +174,7 @@ TASKS = {
     "stream": (lambda: Stream(Sinusoid()), lambda task: hundredth(task.latent["phase"] / math.pi), ALL, answering(1)),
     "tabular-worlds": (
         lambda: TabularWorlds(support=16, query=4, columns=2, classes=3),
-        lambda task: hundredth(math.log(float(task.latent["signal"])) / math.log(30)),
+        lambda task: hundredth(math.log(float(task.latent["signal"]) / 2) / math.log(30)),
         ALL,
         answering(4, 3),
     ),

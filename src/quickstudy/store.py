@@ -5,6 +5,7 @@
 * `checkpoint.safetensors`: the slow loop's whole state. Replacing it is the one moment at which a chunk counts as done; its header
   says how many bytes of `metrics.jsonl` belong to it, so lines written just before a kill are cut when the run resumes.
 * `weights.safetensors`: the learner's arrays, written when the run is complete.
+* `start.safetensors`: the weights that the run began with, if not with fresh ones; `config.json` says where those came from.
 
 Nothing is ever unpickled.
 """
@@ -23,6 +24,7 @@ from typing import Any, NamedTuple
 import equinox as eqx
 import jax.random as jr
 import numpy as np
+from jaxtyping import PRNGKeyArray
 
 from quickstudy import catalog, measure
 from quickstudy.acting import Agent
@@ -30,9 +32,10 @@ from quickstudy.algorithms.references import default_references
 from quickstudy.core import AbstractLearner, AbstractTaskDistribution, Split
 from quickstudy.evaluation import Curve, evaluate
 from quickstudy.outer import Program, Progress, run
-from quickstudy.persist import Facts, append, load_tree, read_arrays, read_bytes, read_json, save_tree, write_json
+from quickstudy.persist import Facts, append, load_tree, read_arrays, read_bytes, read_json, save_tree, write_atomically, write_json
 
 CONFIG, METRICS, CHECKPOINT, WEIGHTS = "config.json", "metrics.jsonl", "checkpoint.safetensors", "weights.safetensors"
+START = "start.safetensors"
 _FORMAT = 1
 
 
@@ -73,19 +76,24 @@ def require_empty(folder: Path) -> None:
         raise FileExistsError(f"{folder} is not empty: choose another folder, or continue the run in it with --resume")
 
 
-def create(folder: Path, settings: Settings, command: str) -> None:
-    """Make the folder of a new run, with nothing trained yet.
+def create(folder: Path, settings: Settings, command: str, start: Path | None = None) -> None:
+    """Make the folder of a new run, with nothing trained yet, to begin with the weights in the file `start` (None: fresh ones).
 
-    Raises `FileExistsError` if something else than an empty folder is there, `OSError` if it cannot be written.
+    Raises `FileExistsError` if something else than an empty folder is there, `OSError` if it cannot be written or `start` not be read.
     """
     require_empty(folder)
+    weights = start and read_bytes(start)
+    origin = start and read_arrays(start)[1]
     folder.mkdir(parents=True, exist_ok=True)
     tasks = tasks_of(settings)
+    if weights:
+        write_atomically(folder / START, weights)
     facts: Facts = (
         {"format": _FORMAT} | settings._asdict() | {"config": dataclasses.asdict(settings.config), "tasks": _describe(tasks)}
     )
     head = measure.commit()
     provenance = {"commit": head[0], "changed files": head[1]} if head else {}
+    facts |= {"start": origin} if origin else {}
     facts |= provenance | {"versions": measure.versions(), "machine": measure.machine(), "command": command}
     write_json(folder / CONFIG, facts | {"created": time.strftime("%Y-%m-%dT%H:%M:%S%z")})
 
@@ -157,8 +165,23 @@ def resume(folder: Path) -> Iterator[Progress]:
     """
     settings = read_settings(folder)
     program, _, _ = _build(folder, settings)
+    if "start" in read_json(folder / CONFIG):
+        program = starting_from(program, folder / START)
     with _only_trainer(folder):
         yield from _train(folder, settings, program)
+
+
+def starting_from(program: Program, weights: Path) -> Program:
+    """The program whose learner begins with the weights in a file; the rest of its state begins afresh.
+
+    Beginning raises `OSError` for a file that is missing or damaged, `ValueError` if its weights are another learner's.
+    """
+
+    def init(key: PRNGKeyArray) -> Any:
+        fresh = program.init(key)
+        return eqx.tree_at(program.learner, fresh, load_tree(weights, program.learner(fresh))[0])
+
+    return program._replace(init=init)
 
 
 @contextlib.contextmanager
@@ -252,9 +275,11 @@ def read_metrics(folder: Path) -> list[Facts]:
     return [json.loads(line) for line in check_metrics(folder / METRICS, read_arrays(folder / CHECKPOINT)[1]).splitlines()]
 
 
-def try_out(module: Any, config: Any, tasks: AbstractTaskDistribution) -> None:
+def try_out(module: Any, config: Any, tasks: AbstractTaskDistribution, start: Path | None = None) -> None:
     """Trace a method's first update, so that settings that do not fit raise their `ValueError` before anything is written."""
     program = module.program(config, tasks)
+    if start:
+        program = starting_from(program, start)
     state = eqx.filter_eval_shape(program.init, jr.key(0))
     eqx.filter_eval_shape(program.update, state, jr.key(0))
 

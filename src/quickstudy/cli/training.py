@@ -53,6 +53,7 @@ def _train_parser(method: str | None) -> Parser:
     seeds.add_argument("--seeds", type=count, help="train this many seeds, each in a folder of its own")
     parser.add_argument("--out", type=Path, help="the run folder (runs/<id>-<preset>-<time> by default)")
     parser.add_argument("--resume", type=Path, metavar="DIR", help="continue the run, or the runs of --seeds, in this folder")
+    parser.add_argument("--start-from", type=Path, metavar="FILE", help="begin with the weights in this file instead of fresh ones")
     add_data_flags(parser)
     if method is not None:
         module = catalog.METHODS[catalog.require(method, catalog.METHODS, "method")]
@@ -99,11 +100,11 @@ def _new_runs(found: argparse.Namespace, command: Sequence[str]) -> list[Path]:
         raise ValueError("--vary needs --tasks: a preset's tasks vary as they do")
     vary = tuple(part.strip() for part in found.vary.split(",")) if found.vary else ()
     settings = [store.Settings(found.method, name, config, seed, steps, chunk, found.tasks or "", vary) for seed in seeds]
-    store.try_out(module, config, store.tasks_of(settings[0]))
+    store.try_out(module, config, store.tasks_of(settings[0]), found.start_from)
     for folder in folders:
         store.require_empty(folder)
     for each, folder in zip(settings, folders, strict=True):
-        store.create(folder, each, shlex.join(["quickstudy", *command]))
+        store.create(folder, each, shlex.join(["quickstudy", *command]), found.start_from)
     return folders
 
 

@@ -1,6 +1,7 @@
 """The weights that come with the package, made from training runs: `python -m quickstudy.estimators.shipping RUN ...`.
 
-A file's header says where it comes from: the command that repeats the training, commit, seed, prior, versions, machine, seconds.
+A file's header says where it comes from: the command that repeats the training, commit, seed, prior, versions, machine, seconds, and
+as `start` the same of the weights that the training began with.
 """
 
 import sys
@@ -25,8 +26,11 @@ def ship(run: Path, folder: Path = FOLDER) -> Path:
     if loaded.step < settings["steps"]:
         raise ValueError(f"{run} has done {loaded.step} of {settings['steps']} steps: train it to its end first")
     facts = {name: settings[name] for name in ("commit", "changed files", "seed", "preset", "config", "steps", "tasks", "versions")}
+    origin = settings.get("start")
+    begun = " --start-from WEIGHTS" if origin else ""
+    facts |= {"start": origin} if origin else {}
     facts |= {
-        "command": f"quickstudy train {loaded.method} --preset {settings['preset']} --seed {settings['seed']}",
+        "command": f"quickstudy train {loaded.method} --preset {settings['preset']} --seed {settings['seed']}{begun}",
         "machine": settings["machine"],
         "seconds": round(sum(line["seconds"] for line in metrics)),
         "last metrics": metrics[-1]["metrics"],
