@@ -18,6 +18,7 @@ from quickstudy import catalog, store
 from quickstudy.cli import COMMANDS, main
 from quickstudy.cli.flags import Parser, add_config_flags, given_config
 from quickstudy.cli.show_progress import show_progress
+from quickstudy.persist import save_tree
 
 
 @pytest.fixture(autouse=True)
@@ -147,6 +148,15 @@ def test_a_setting_that_does_not_fit_leaves_no_folder(capsys, tmp_path):
     said = refused(capsys, "train", "maml", "--preset", "smoke", "--network", "conv4", "--out", tmp_path / "run")
     assert "square images" in said
     assert not (tmp_path / "run").exists()
+
+
+def test_weights_to_start_from_that_do_not_fit_leave_no_folder(capsys, tmp_path):
+    (tmp_path / "text").write_text("no weights")
+    save_tree(tmp_path / "others", {"a": np.zeros(3)}, {})
+    for name, words in (("nowhere", "is missing"), ("text", "is damaged"), ("others", "belongs to another model")):
+        said = refused(capsys, "train", "maml", "--preset", "smoke", "--start-from", tmp_path / name, "--out", tmp_path / "run")
+        assert words in said
+        assert not (tmp_path / "run").exists()
 
 
 def test_train_eval_and_report_on_one_run(capsys, tmp_path):

@@ -175,6 +175,26 @@ def test_a_loaded_run_is_the_learner_that_was_trained(tmp_path):
         store.load(folder)
 
 
+def test_a_run_begins_with_the_weights_it_is_given_and_says_whose_they_were(tmp_path):
+    first = new_run(tmp_path / "first", steps=2)
+    finish(first)
+    weights, config = first / "weights.safetensors", maml.PRESETS["smoke"].config
+    again = tmp_path / "again"
+    store.create(again, store.Settings("maml", "smoke", config, 4, 2, 2), "a test", weights)
+    before = quickstudy.load(first).learner
+    weights.write_bytes(b"a run keeps its own copy")
+    program = store.starting_from(maml.program(config, maml.PRESETS["smoke"].tasks()), again / "start.safetensors")
+    begun = program.init(jr.key(9))
+    assert eqx.tree_equal(program.learner(begun), before)
+    assert all(not np.any(leaf) for leaf in jax.tree.leaves(eqx.filter(begun.optimizer, eqx.is_array)))
+    assert store.read_json(again / "config.json")["start"] == {"step": 2}
+    finish(again)
+    after, before = (eqx.filter(learner, eqx.is_array) for learner in (quickstudy.load(again).learner, before))
+    moved = jax.tree.map(lambda a, b: np.abs(a - b).max(), after, before)
+    # Two steps of Adam go hardly further than twice the learning rate; fresh weights would be far away.
+    assert 0 < max(jax.tree.leaves(moved)) < 3 * config.outer_learning_rate
+
+
 def test_a_loss_that_explodes_keeps_the_last_good_checkpoint(tmp_path, monkeypatch, quick):
     def explode(program, **settings):
         yield next(doubling(program, **settings))
