@@ -44,6 +44,7 @@ from quickstudy.tasks import (
     RandomMDPs,
     RandomNetworks,
     RestlessBandit,
+    SineOrLine,
     Sinusoid,
     SmallNets,
     Stream,
@@ -165,6 +166,7 @@ ALL = ("train", "valid", "test")
 # task -> how to make it, what two splits must not share, the splits it has, someone who answers it
 TASKS = {
     "sinusoid": (Sinusoid, lambda task: hundredth(task.latent["phase"] / math.pi), ALL, answering(10, 1)),
+    "sine-or-line": (SineOrLine, lambda task: hundredth(task.latent["second"]), ALL, answering(10, 1)),
     "gaussian-process": (GaussianProcess, first_input, ALL, answering(10, 1)),
     "random-networks": (RandomNetworks, first_input, ALL, answering(10, 1)),
     "glyphs": (lambda: Glyphs(way=3, shot=1, query=1), class_ids, ALL, answering(3, 3)),

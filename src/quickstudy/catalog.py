@@ -23,6 +23,7 @@ METHODS = {
     "protonet": "quickstudy.algorithms.fewshot.protonet",
     "matching-nets": "quickstudy.algorithms.fewshot.matching_nets",
     "cnp": "quickstudy.algorithms.fewshot.cnp",
+    "neural-process": "quickstudy.algorithms.fewshot.neural_process",
     "incontext-gru": "quickstudy.algorithms.incontext.incontext_gru",
     "pfn-tabular": "quickstudy.algorithms.incontext.pfn_tabular",
     "pfn": "quickstudy.algorithms.incontext.pfn",
@@ -56,6 +57,7 @@ METHODS = {
 # task -> module:name of the distribution, or of the function that makes one
 TASKS = {
     "sinusoid": "quickstudy.tasks.sinusoid:Sinusoid",
+    "sine-or-line": "quickstudy.tasks.sine_or_line:SineOrLine",
     "gaussian-process": "quickstudy.tasks.gaussian_processes:GaussianProcess",
     "random-networks": "quickstudy.tasks.random_networks:RandomNetworks",
     "glyphs": "quickstudy.tasks.glyphs:Glyphs",
@@ -106,6 +108,7 @@ CLAIMS = {
     "memorization-switch": "quickstudy.algorithms.fewshot.memorization_switch",
     "partial-adaptation": "quickstudy.algorithms.fewshot.anil",
     "cnp-regression": "quickstudy.algorithms.fewshot.cnp",
+    "neural-process-vi": "quickstudy.algorithms.fewshot.neural_process",
     "incontext-gru": "quickstudy.algorithms.incontext.incontext_gru",
     "pfn-gp": "quickstudy.algorithms.incontext.pfn_gp",
     "pfn-bnn": "quickstudy.algorithms.incontext.pfn_bnn",

@@ -27,6 +27,7 @@ from quickstudy.tasks.pushing_outward import PushingOutward
 from quickstudy.tasks.quadratics import Quadratic, Quadratics
 from quickstudy.tasks.random_mdps import RandomMDP, RandomMDPs
 from quickstudy.tasks.random_networks import RandomNetworks
+from quickstudy.tasks.sine_or_line import SineOrLine
 from quickstudy.tasks.sinusoid import Sinusoid
 from quickstudy.tasks.small_nets import SmallNet, SmallNets
 from quickstudy.tasks.streams import Stream, StreamTask
@@ -74,6 +75,7 @@ __all__ = [
     "RandomMDPs",
     "RandomNetworks",
     "RestlessBandit",
+    "SineOrLine",
     "Sinusoid",
     "SmallNet",
     "SmallNets",

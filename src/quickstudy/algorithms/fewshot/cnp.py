@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 import jax.random as jr
 import optax
-from jaxtyping import Array, Float, PRNGKeyArray
+from jaxtyping import Array, Bool, Float, PRNGKeyArray
 
 from quickstudy.algorithms.fewshot import finetune
 from quickstudy.algorithms.fewshot.measuring import errors
@@ -34,10 +34,7 @@ class CNP(AbstractLearner):
     decoder: MLP
 
     def begin(self, view: EpisodeView, key: PRNGKeyArray) -> Float[Array, " features"]:
-        known = view.known()[:, None]
-        examples = jnp.where(known, jnp.concatenate([flat(view.support_x), view.support_y], axis=1), 0.0)
-        features = jnp.where(known, jax.vmap(self.encoder)(examples), 0.0)
-        return jnp.sum(features, axis=0) / jnp.maximum(jnp.sum(known, dtype=features.dtype), 1.0)
+        return average_of(self.encoder, view.support_x, view.support_y, view.known())[0]
 
     def respond(self, fast: Float[Array, " features"], view: EpisodeView, key: PRNGKeyArray) -> Float[Array, "query outputs"]:
         return self.predictive(fast, view)[0]
@@ -58,6 +55,16 @@ class CNP(AbstractLearner):
 def flat(x: Float[Array, "n ..."]) -> Float[Array, "n features"]:
     """Each example as one vector."""
     return x.reshape(x.shape[0], -1)
+
+
+def average_of(
+    encoder: MLP, x: Float[Array, "n ..."], y: Float[Array, "n outputs"], known: Bool[Array, " n"]
+) -> tuple[Float[Array, " features"], Float[Array, ""]]:
+    """The average of the known examples, encoded, and how many they are."""
+    examples = jnp.where(known[:, None], jnp.concatenate([flat(x), y], axis=1), 0.0)
+    features = jnp.where(known[:, None], jax.vmap(encoder)(examples), 0.0)
+    count = jnp.sum(known, dtype=features.dtype)
+    return jnp.sum(features, axis=0) / jnp.maximum(count, 1.0), count
 
 
 @dataclasses.dataclass(frozen=True)

@@ -17,6 +17,7 @@ from quickstudy.algorithms.references.linear_regression import LeastSquares, Nea
 from quickstudy.algorithms.references.mdps import PSRL, BayesGreedy, Optimum
 from quickstudy.algorithms.references.search_then_go import SearchThenGo
 from quickstudy.algorithms.references.shortest_path import ShortestPath
+from quickstudy.algorithms.references.sine_or_line import SineOrLinePosterior
 from quickstudy.algorithms.references.two_step import ModelBased, ModelFree, TwoStepOptimal
 from quickstudy.algorithms.references.unknown_arm import UnknownArmOptimal
 from quickstudy.core import AbstractTaskDistribution
@@ -29,6 +30,7 @@ from quickstudy.tasks.linear_regression import LinearRegression
 from quickstudy.tasks.loaded_dice import LoadedDice
 from quickstudy.tasks.mazes import Maze, MultiRoom
 from quickstudy.tasks.random_mdps import RandomMDPs
+from quickstudy.tasks.sine_or_line import SineOrLine
 from quickstudy.tasks.two_step import TwoStep
 from quickstudy.tasks.unknown_arm import UnknownArm
 
@@ -130,6 +132,10 @@ def _linear(tasks: LinearRegression, ticks: int) -> dict[str, Reference]:
     }
 
 
+def _sine_or_line(tasks: SineOrLine, ticks: int) -> dict[str, Reference]:
+    return {"exact posterior": SineOrLinePosterior(tasks.noise)}
+
+
 _RULES: dict[type[AbstractTaskDistribution], Callable[..., dict[str, Reference]]] = {
     BernoulliBandit: _bernoulli,
     GaussianBandit: _gaussian,
@@ -146,6 +152,7 @@ _RULES: dict[type[AbstractTaskDistribution], Callable[..., dict[str, Reference]]
     LinearRegression: _linear,
     LoadedDice: _dice,
     BestArm: _best_arm,
+    SineOrLine: _sine_or_line,
 }
 
 __all__ = [
@@ -171,6 +178,7 @@ __all__ = [
     "Ridge",
     "SearchThenGo",
     "ShortestPath",
+    "SineOrLinePosterior",
     "Thompson",
     "TwoStepOptimal",
     "UnknownArmOptimal",
