@@ -20,6 +20,7 @@ from quickstudy.tasks import (
     BestArm,
     BlindCliff,
     CartPole,
+    Completion,
     CorrelatedBandit,
     DarkRoom,
     Digits,
@@ -162,6 +163,16 @@ def labelled_arrays():
     return from_arrays(np.arange(90.0).reshape(45, 2), np.repeat(np.arange(15), 3), way=2, shot=1, query=2, splits=(0.6, 0.2, 0.2))
 
 
+def labelled_images():
+    return from_arrays(
+        np.random.default_rng(0).random((45, 4, 4)), np.repeat(np.arange(15), 3), way=2, shot=1, query=2, splits=(0.6, 0.2, 0.2)
+    )
+
+
+def picture(task):
+    return [np.asarray(task.latent["image"]).tobytes()]
+
+
 ALL = ("train", "valid", "test")
 # task -> how to make it, what two splits must not share, the splits it has, someone who answers it
 TASKS = {
@@ -173,6 +184,7 @@ TASKS = {
     "digits": (lambda: Digits(way=3, query=1), class_ids, ("test",), answering(3, 3)),
     "omniglot": (lambda: Omniglot(way=3, shot=1, query=1), class_ids, ALL, answering(3, 3)),
     "from-arrays": (labelled_arrays, class_ids, ALL, answering(4, 2)),
+    "completion": (lambda: Completion(labelled_images(), shot=2, fewest=1, size=2), picture, ALL, answering(2, 1)),
     "stream": (lambda: Stream(Sinusoid()), lambda task: hundredth(task.latent["phase"] / math.pi), ALL, answering(1)),
     "tabular-worlds": (
         lambda: TabularWorlds(support=16, query=4, columns=2, classes=3),

@@ -6,6 +6,7 @@ from quickstudy.tasks.bandits import BernoulliBandit, CorrelatedBandit, Gaussian
 from quickstudy.tasks.best_arm import BestArm
 from quickstudy.tasks.blind_cliff import BlindCliff
 from quickstudy.tasks.cartpole import CartPole
+from quickstudy.tasks.completion import Completion
 from quickstudy.tasks.dark_rooms import DarkRoom, HiddenGoal
 from quickstudy.tasks.digits import Digits, load_digits
 from quickstudy.tasks.episode import EpisodeTask, EpisodeView, prediction_loss, prediction_score
@@ -43,6 +44,7 @@ __all__ = [
     "BestArm",
     "BlindCliff",
     "CartPole",
+    "Completion",
     "CorrelatedBandit",
     "DarkRoom",
     "Digits",
