@@ -6,8 +6,11 @@ import jax.numpy as jnp
 import jax.random as jr
 import numpy as np
 import pytest
+from answers import Answer
 
+from quickstudy.algorithms.references import default_references
 from quickstudy.core import sample_tasks
+from quickstudy.evaluation import evaluate
 from quickstudy.tasks import GaussianProcess, RandomNetworks
 from quickstudy.tasks.gaussian_processes import CORRELATIONS
 from quickstudy.tasks.random_networks import network_values
@@ -48,6 +51,14 @@ def test_the_exact_posterior_is_that_of_the_textbook(name):
         mean, deviation = eqx.filter_jit(tasks.predictive)(task)
         np.testing.assert_allclose(mean, across @ inverse @ y, atol=2e-4)
         np.testing.assert_allclose(deviation, np.sqrt(variance), rtol=2e-3)
+
+
+def test_the_reference_line_is_as_far_off_as_the_posterior_says():
+    tasks = GaussianProcess(shot=4, query=3)
+    who = default_references(tasks, 1)["exact posterior"]
+    report = evaluate(Answer(jnp.zeros((3, 1))), tasks, n_tasks=1_000, steps=1, key=KEY, references={"exact": who})
+    _, deviation = eqx.filter_jit(lambda many: jax.lax.map(tasks.predictive, many))(drawn(tasks, "test", 500))
+    np.testing.assert_allclose(-report.references["exact"].mean[0], np.mean(np.square(deviation)), rtol=0.1)
 
 
 def test_the_posterior_is_calibrated_on_functions_of_its_prior():

@@ -10,6 +10,7 @@ from quickstudy.algorithms.references.beliefs import BayesOptimal, CorrelatedGre
 from quickstudy.algorithms.references.best_arm import PosteriorBest
 from quickstudy.algorithms.references.counting import UCB1, EpsilonGreedy, Greedy, RandomAction, Thompson
 from quickstudy.algorithms.references.gaussian import GaussianThompson, GaussianUCB
+from quickstudy.algorithms.references.gaussian_process import GaussianProcessPosterior
 from quickstudy.algorithms.references.gittins import Gittins, gittins
 from quickstudy.algorithms.references.harlow import WinStayLoseShift
 from quickstudy.algorithms.references.laplace import Laplace
@@ -25,6 +26,7 @@ from quickstudy.evaluation import Reference
 from quickstudy.tasks.bandits import BernoulliBandit, CorrelatedBandit, GaussianBandit, RestlessBandit
 from quickstudy.tasks.best_arm import BestArm
 from quickstudy.tasks.dark_rooms import DarkRoom, HiddenGoal
+from quickstudy.tasks.gaussian_processes import GaussianProcess
 from quickstudy.tasks.harlow import Harlow
 from quickstudy.tasks.linear_regression import LinearRegression
 from quickstudy.tasks.loaded_dice import LoadedDice
@@ -136,6 +138,10 @@ def _sine_or_line(tasks: SineOrLine, ticks: int) -> dict[str, Reference]:
     return {"exact posterior": SineOrLinePosterior(tasks.noise)}
 
 
+def _gaussian_process(tasks: GaussianProcess, ticks: int) -> dict[str, Reference]:
+    return {"exact posterior": GaussianProcessPosterior(tasks)}
+
+
 _RULES: dict[type[AbstractTaskDistribution], Callable[..., dict[str, Reference]]] = {
     BernoulliBandit: _bernoulli,
     GaussianBandit: _gaussian,
@@ -152,6 +158,7 @@ _RULES: dict[type[AbstractTaskDistribution], Callable[..., dict[str, Reference]]
     LinearRegression: _linear,
     LoadedDice: _dice,
     BestArm: _best_arm,
+    GaussianProcess: _gaussian_process,
     SineOrLine: _sine_or_line,
 }
 
@@ -162,6 +169,7 @@ __all__ = [
     "BayesOptimal",
     "CorrelatedGreedy",
     "EpsilonGreedy",
+    "GaussianProcessPosterior",
     "GaussianThompson",
     "GaussianUCB",
     "Gittins",
