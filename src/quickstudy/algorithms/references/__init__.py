@@ -12,6 +12,7 @@ from quickstudy.algorithms.references.counting import UCB1, EpsilonGreedy, Greed
 from quickstudy.algorithms.references.gaussian import GaussianThompson, GaussianUCB
 from quickstudy.algorithms.references.gittins import Gittins, gittins
 from quickstudy.algorithms.references.harlow import WinStayLoseShift
+from quickstudy.algorithms.references.hidden_markov import ConceptPosterior, KnowsConcept
 from quickstudy.algorithms.references.laplace import Laplace
 from quickstudy.algorithms.references.linear_regression import LeastSquares, NearestNeighbours, OneGradientStep, Ridge
 from quickstudy.algorithms.references.mdps import PSRL, BayesGreedy, Optimum
@@ -25,6 +26,7 @@ from quickstudy.tasks.bandits import BernoulliBandit, CorrelatedBandit, Gaussian
 from quickstudy.tasks.best_arm import BestArm
 from quickstudy.tasks.dark_rooms import DarkRoom, HiddenGoal
 from quickstudy.tasks.harlow import Harlow
+from quickstudy.tasks.hidden_markov import HiddenMarkovDocuments, HiddenMarkovPrompts
 from quickstudy.tasks.linear_regression import LinearRegression
 from quickstudy.tasks.loaded_dice import LoadedDice
 from quickstudy.tasks.mazes import Maze, MultiRoom
@@ -118,6 +120,12 @@ def _best_arm(tasks: BestArm, ticks: int) -> dict[str, Reference]:
     return {"exact posterior": PosteriorBest(tasks.arms)}
 
 
+def _hidden_markov(tasks: HiddenMarkovDocuments | HiddenMarkovPrompts, ticks: int) -> dict[str, Reference]:
+    documents = tasks.documents if isinstance(tasks, HiddenMarkovPrompts) else tasks
+    told: dict[str, Reference] = {"told the concept": KnowsConcept(documents)}
+    return {"exact posterior": ConceptPosterior.of(documents)} | told if documents.concepts else told
+
+
 def _linear(tasks: LinearRegression, ticks: int) -> dict[str, Reference]:
     size, variance = tasks.dimensions, 1 / tasks.dimensions
     fitted = LeastSquares(size)
@@ -146,6 +154,8 @@ _RULES: dict[type[AbstractTaskDistribution], Callable[..., dict[str, Reference]]
     LinearRegression: _linear,
     LoadedDice: _dice,
     BestArm: _best_arm,
+    HiddenMarkovDocuments: _hidden_markov,
+    HiddenMarkovPrompts: _hidden_markov,
 }
 
 __all__ = [
@@ -153,12 +163,14 @@ __all__ = [
     "UCB1",
     "BayesGreedy",
     "BayesOptimal",
+    "ConceptPosterior",
     "CorrelatedGreedy",
     "EpsilonGreedy",
     "GaussianThompson",
     "GaussianUCB",
     "Gittins",
     "Greedy",
+    "KnowsConcept",
     "Laplace",
     "LeastSquares",
     "ModelBased",
