@@ -127,7 +127,7 @@ def test_an_answer_counts_if_all_its_letters_are_foreseen():
     answers = tasks.rewrite(words, jnp.int32(0), jnp.int32(1)).at[1, 1].set(3)
     marks = jnp.full((3, 1), 6)
     text = document(jnp.concatenate([words, marks, answers, marks + 1], axis=1).reshape(-1), None)
-    any_model = language_model.learner(language_model.Config(width=4, layers=1, heads=2), tasks, KEY)
+    any_model = language_model.learner(language_model.Config(body="lstm", width=4), tasks, KEY)
     perfect = Perfect(any_model.embedding, any_model.body, any_model.head, tasks)
     hits = few_shot_text.exact(perfect, tasks, jax.tree.map(lambda leaf: leaf[None], text))
     assert hits.tolist() == [[True, False, True]]
@@ -135,7 +135,7 @@ def test_an_answer_counts_if_all_its_letters_are_foreseen():
 
 def test_fine_tuning_at_no_rate_is_no_fine_tuning_and_at_some_rate_is():
     tasks = TextTasks(letters=4, length=1, examples=5)
-    ours = language_model.learner(language_model.Config(width=8, layers=1, heads=2), tasks, KEY)
+    ours = language_model.learner(language_model.Config(body="lstm", width=8), tasks, KEY)
     texts = few_shot_text.drawn(tasks, "valid", 0, 20)
     # The last demonstration's word, alone, is the text of a prompt without demonstrations.
     last = jax.vmap(lambda text: jnp.argmax(ours.unroll(text.x[-3:])[1]) == text.y[-2])(texts)
