@@ -80,9 +80,9 @@ def drawn(tasks: TextTasks, split: Split, seed: int, n: int) -> StreamTask:
 
 def measure_sizes(scale: Scale, seed: int) -> Measurements:
     """Exact answers in unseen tasks by the number of demonstrations, for three sizes; and after fine-tuning on eight."""
-    steps, n, tuned = {"smoke": (4, 20, 2), "laptop": (1_500, 2_000, 200), "full": (20_000, 10_000, 1_000)}[scale]
+    steps, n, tuned = {"smoke": (4, 20, 2), "laptop": (1_500, 2_000, 100), "full": (20_000, 10_000, 1_000)}[scale]
     tasks, base = TextTasks(), language_model.PRESETS["text-tasks"].config
-    texts, held = drawn(tasks, "test", seed, n), drawn(tasks, "valid", seed, tuned // 2)
+    texts, held = drawn(tasks, "test", seed, n), drawn(tasks, "valid", seed, tuned)
     few = jax.tree.map(lambda leaf: leaf[:tuned], texts)
     measured: dict[str, float] = {}
     # At smoke scale one size stands for all, which saves the compiler's time.

@@ -74,7 +74,7 @@ def measure_shots(scale: Scale, seed: int) -> Measurements:
         "LSTM": pretrained(scale, seed, documents, lstm),
         # At smoke scale the first model stands for it, which saves the compiler's time.
         "one-concept transformer": pretrained(scale, seed, single, transformer) if scale != "smoke" else ours,
-        "untrained": language_model.learner(transformer, documents, jr.key(seed)),
+        "untrained": eqx.filter_jit(lambda key: language_model.learner(transformer, documents, key))(jr.key(seed)),
         "posterior": mixture,
         "told the concept": KnowsConcept(documents),
     }
