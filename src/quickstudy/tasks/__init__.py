@@ -14,6 +14,7 @@ from quickstudy.tasks.gaussian_processes import GaussianProcess
 from quickstudy.tasks.glyphs import Glyphs
 from quickstudy.tasks.gridworld import GridWorld, level_from_text
 from quickstudy.tasks.harlow import Harlow, HarlowPair
+from quickstudy.tasks.hidden_markov import HiddenMarkovDocuments, HiddenMarkovPrompts
 from quickstudy.tasks.krazy_world import KrazyWorld, board_from_text
 from quickstudy.tasks.linear_regression import LinearRegression
 from quickstudy.tasks.loaded_dice import LoadedDice
@@ -33,6 +34,7 @@ from quickstudy.tasks.sinusoid import Sinusoid
 from quickstudy.tasks.small_nets import SmallNet, SmallNets
 from quickstudy.tasks.streams import Stream, StreamTask
 from quickstudy.tasks.tabular_worlds import TabularWorlds
+from quickstudy.tasks.text_tasks import TextTasks
 from quickstudy.tasks.two_directions import TwoDirections
 from quickstudy.tasks.two_step import TwoStep, TwoStepTask
 from quickstudy.tasks.unknown_arm import UnknownArm
@@ -58,6 +60,8 @@ __all__ = [
     "Harlow",
     "HarlowPair",
     "HiddenGoal",
+    "HiddenMarkovDocuments",
+    "HiddenMarkovPrompts",
     "KrazyWorld",
     "LabelledArrays",
     "LinearRegression",
@@ -84,6 +88,7 @@ __all__ = [
     "Stream",
     "StreamTask",
     "TabularWorlds",
+    "TextTasks",
     "TwoDirections",
     "TwoStep",
     "TwoStepTask",

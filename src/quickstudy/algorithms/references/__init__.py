@@ -13,6 +13,7 @@ from quickstudy.algorithms.references.gaussian import GaussianThompson, Gaussian
 from quickstudy.algorithms.references.gaussian_process import GaussianProcessPosterior
 from quickstudy.algorithms.references.gittins import Gittins, gittins
 from quickstudy.algorithms.references.harlow import WinStayLoseShift
+from quickstudy.algorithms.references.hidden_markov import ConceptPosterior, KnowsConcept
 from quickstudy.algorithms.references.laplace import Laplace
 from quickstudy.algorithms.references.linear_regression import LeastSquares, NearestNeighbours, OneGradientStep, Ridge
 from quickstudy.algorithms.references.mdps import PSRL, BayesGreedy, Optimum
@@ -28,6 +29,7 @@ from quickstudy.tasks.best_arm import BestArm
 from quickstudy.tasks.dark_rooms import DarkRoom, HiddenGoal
 from quickstudy.tasks.gaussian_processes import GaussianProcess
 from quickstudy.tasks.harlow import Harlow
+from quickstudy.tasks.hidden_markov import HiddenMarkovDocuments, HiddenMarkovPrompts
 from quickstudy.tasks.linear_regression import LinearRegression
 from quickstudy.tasks.loaded_dice import LoadedDice
 from quickstudy.tasks.mazes import Maze, MultiRoom
@@ -122,6 +124,12 @@ def _best_arm(tasks: BestArm, ticks: int) -> dict[str, Reference]:
     return {"exact posterior": PosteriorBest(tasks.arms)}
 
 
+def _hidden_markov(tasks: HiddenMarkovDocuments | HiddenMarkovPrompts, ticks: int) -> dict[str, Reference]:
+    documents = tasks.documents if isinstance(tasks, HiddenMarkovPrompts) else tasks
+    told: dict[str, Reference] = {"told the concept": KnowsConcept(documents)}
+    return {"exact posterior": ConceptPosterior.of(documents)} | told if documents.concepts else told
+
+
 def _linear(tasks: LinearRegression, ticks: int) -> dict[str, Reference]:
     size, variance = tasks.dimensions, 1 / tasks.dimensions
     fitted = LeastSquares(size)
@@ -160,6 +168,8 @@ _RULES: dict[type[AbstractTaskDistribution], Callable[..., dict[str, Reference]]
     BestArm: _best_arm,
     GaussianProcess: _gaussian_process,
     SineOrLine: _sine_or_line,
+    HiddenMarkovDocuments: _hidden_markov,
+    HiddenMarkovPrompts: _hidden_markov,
 }
 
 __all__ = [
@@ -167,6 +177,7 @@ __all__ = [
     "UCB1",
     "BayesGreedy",
     "BayesOptimal",
+    "ConceptPosterior",
     "CorrelatedGreedy",
     "EpsilonGreedy",
     "GaussianProcessPosterior",
@@ -174,6 +185,7 @@ __all__ = [
     "GaussianUCB",
     "Gittins",
     "Greedy",
+    "KnowsConcept",
     "Laplace",
     "LeastSquares",
     "ModelBased",
