@@ -124,8 +124,8 @@ def program(config: Config, tasks: AbstractTaskDistribution) -> Program:
 
 
 PRESETS = {
-    "glyphs": Preset(Config(), lambda: Glyphs(way=5, shot=1, query=3), 1_000, 1, "above an LSTM of equal size, 30 s"),
-    "omniglot": Preset(Config(), lambda: Omniglot(way=5, shot=1, query=3), 1_000, 1, "above an LSTM of equal size, 30 s"),
+    "glyphs": Preset(Config(), lambda: Glyphs(way=5, shot=1, query=3), 1_000, 1, "75 %, where the nearest image gives 73 %, 25 s"),
+    "omniglot": Preset(Config(), lambda: Omniglot(way=5, shot=1, query=3), 1_000, 1, "73 %, where the nearest image gives 58 %, 20 s"),
     "smoke": Preset(Config(filters=4, tasks_per_step=4), lambda: Glyphs(way=2, shot=1, query=2), 4, 2, "it runs"),
 }
 
@@ -149,7 +149,10 @@ def measure_arms(kind: type[Glyphs] | type[Omniglot], scale: Scale, seed: int) -
     arms: dict[str, AbstractLearner] = {"untrained": learner(config, tasks, jr.key(seed))}
     arms["nearest image"] = ProtoNet(Glance(config.square))
     for name, parts in ARMS.items():
-        arms[name] = train(program(dataclasses.replace(config, layers=parts), tasks), steps=steps, seed=seed)
+        arm = dataclasses.replace(config, layers=parts)
+        # At smoke scale compiling is all that takes time: once is enough.
+        untrained = scale == "smoke" and name != "SNAIL"
+        arms[name] = learner(arm, tasks, jr.key(seed)) if untrained else train(program(arm, tasks), steps=steps, seed=seed)
     episodes = held_out_tasks(tasks, seed, n)
     assert isinstance(episodes, EpisodeTask)
     keys = jr.split(jr.fold_in(jr.key(seed), 2), n)
@@ -176,7 +179,7 @@ CLAIMS = (
             "its convolutions it is worse."
         ),
         source="Mishra et al. 2018, section 5.1 and its ablations",
-        reported="Omniglot 5-way 1-shot 99.1 % and MiniImagenet 55.7 %, with an image network below; parts alone worse",
+        reported="Omniglot 5-way 1-shot 99.1 % and MiniImagenet 55.7 %, with an image network below; parts alone worse (recalled)",
         not_answered=(
             "an image network below, and as much training as the source's; parts that are made as large as the whole; whether it "
             "beats the nearest image, which is measured beside it; more shots and ways."
