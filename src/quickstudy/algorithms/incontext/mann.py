@@ -144,7 +144,7 @@ def characters(kind: type[Glyphs] | type[Omniglot]) -> Callable[[], Stream]:
 
 PRESETS = {
     "glyphs": Preset(Config(), characters(Glyphs), 1_500, 50, "58 % at the second showing of a character, 70 % at the tenth, 50 s"),
-    "omniglot": Preset(Config(), characters(Omniglot), 3_500, 50, "second showing 50 %, tenth 60 %, 60 s"),
+    "omniglot": Preset(Config(), characters(Omniglot), 3_500, 50, "50 % at the second showing, 61 % at the tenth, 60 s"),
     "smoke": Preset(
         Config(width=8, slots=8, size=4, heads=2, tasks_per_step=4),
         lambda: Stream(Glyphs(way=2, shot=1, query=2), shuffled=True),
