@@ -249,7 +249,7 @@ SHOWS = {
     "meta-sgd": {"Meta-SGD < MAML, tuned rate", "mean learned rate of biases > mean learned rate of weights"},
     "reptile-sine": {"Reptile < 0.5 x joint training"},
 }
-ON_OMNIGLOT = {"fomaml", "maml-omniglot", "matching-nets", "protonet-omniglot"}
+ON_OMNIGLOT = {"fomaml", "mann-omniglot", "maml-omniglot", "matching-nets", "protonet-omniglot", "snail-omniglot"}
 
 
 @pytest.mark.parametrize(

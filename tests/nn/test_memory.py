@@ -9,6 +9,7 @@ import pytest
 
 from quickstudy.algorithms.metarl import snail, trmrl
 from quickstudy.nn.attention import CausalAttention
+from quickstudy.nn.external_memory import LeastUsedMemory
 from quickstudy.nn.memory import GRU, LSTM, Chain, NoMemory
 from quickstudy.nn.recurrences import DeltaRule, LinearAttention, SelectiveStateSpace
 from quickstudy.nn.transformer import Architecture, Transformer
@@ -18,6 +19,7 @@ MEMORIES = {
     "none": NoMemory(),
     "gru": GRU(3, 8, key=KEY),
     "lstm": LSTM(eqx.nn.LSTMCell(3, 8, key=KEY)),
+    "external": LeastUsedMemory(LSTM(eqx.nn.LSTMCell(3 + 8, 5, key=KEY)), 5, slots=6, size=4, heads=2, key=KEY),
     "attention": CausalAttention(3, heads=2, size=4, reach=5, key=KEY),
     "snail": snail.memory(3, snail.Config(filters=2, ticks=6), KEY)[0],
     "trmrl": Chain((trmrl.Layer(3, 1, 4, key=KEY), trmrl.Layer(3, 1, 4, key=jr.key(1)))),

@@ -1,13 +1,14 @@
 """A stream is its episode, read in order, again and again."""
 
+import jax
 import jax.numpy as jnp
 import jax.random as jr
 import numpy as np
 import pytest
 
 from quickstudy.core import AbstractLearner, lifetime
-from quickstudy.tasks import BernoulliBandit, Sinusoid, Stream
-from quickstudy.tasks.streams import StreamTask
+from quickstudy.tasks import BernoulliBandit, Glyphs, Sinusoid, Stream
+from quickstudy.tasks.streams import StreamTask, labelled_stream_shapes
 
 KEY = jr.key(0)
 
@@ -41,6 +42,27 @@ def test_support_comes_first_then_the_queries_then_all_again():
 def test_labels_are_scored_by_being_right():
     stream = StreamTask(jnp.zeros((3, 1)), jnp.array([0, 1, 0], jnp.int32), None)
     assert lifetime(Zero(2), stream, KEY, steps=3)[1].tolist() == [1.0, 0.0, 1.0]
+
+
+def test_a_shuffled_stream_is_its_episode_in_an_order_of_its_own():
+    episodes = Sinusoid(shot=20, query=20)
+    draw = jax.jit(lambda key: (Stream(episodes).sample(key, "test"), Stream(episodes, shuffled=True).sample(key, "test")))
+    orders = []
+    for seed in range(2):
+        plain, shuffled = draw(jr.key(seed))
+        order = np.argsort(plain.x[:, 0])[np.argsort(np.argsort(shuffled.x[:, 0]))]
+        np.testing.assert_array_equal(plain.x[order], shuffled.x)
+        np.testing.assert_array_equal(plain.y[order], shuffled.y)  # every input keeps its target
+        orders.append(order.tolist())
+    assert orders[0] != orders[1] != sorted(orders[1])
+
+
+def test_who_reads_labels_refuses_streams_without():
+    assert labelled_stream_shapes(Stream(Glyphs(way=3, shot=1, query=1)), "it").outputs == 3
+    with pytest.raises(TypeError, match=r"it reads streams of labelled examples; wrap classification episodes in tasks\.Stream"):
+        labelled_stream_shapes(Stream(Sinusoid()), "it")
+    with pytest.raises(TypeError, match="it reads streams of labelled examples"):
+        labelled_stream_shapes(Glyphs(), "it")
 
 
 def test_only_episodes_can_be_read_as_streams():

@@ -149,3 +149,17 @@ class LSTM(AbstractMemory):
 
     def unroll(self, memory: Memory, xs: Float[Array, "ticks inputs"]) -> Float[Array, "ticks outputs"]:
         return jax.lax.scan(lambda past, x: self.step(past, x), memory, xs)[1]
+
+
+def sized_lstm(inputs: int, outputs: int, weights: int, *, key: PRNGKeyArray) -> tuple[LSTM, eqx.nn.Linear]:
+    """An LSTM and a linear head on it, as wide as makes about so many `weights` in all: a rival of equal size.
+
+    >>> lstm, head = sized_lstm(3, 2, 1_000, key=jax.random.key(0))
+    >>> lstm.cell.hidden_size
+    14
+    """
+    # A cell has four gates, each of which reads the input, the state and a constant.
+    size = lambda width: 4 * width * (inputs + width + 1) + (width + 1) * outputs
+    width = min(range(1, weights), key=lambda width: abs(size(width) - weights))
+    cell_key, head_key = jr.split(key)
+    return LSTM(eqx.nn.LSTMCell(inputs, width, key=cell_key)), eqx.nn.Linear(width, outputs, key=head_key)

@@ -32,6 +32,18 @@ def network(kind: Kind, example_shape: tuple[int, ...], width: int, outputs: int
     return Conv4(example_shape[0], channels=width, pool=kind == "conv4", outputs=outputs, key=key)
 
 
+class Glance(eqx.Module):
+    """What is seen of an image at a fraction of its resolution: means of squares of pixels, of zero mean and unit variance."""
+
+    square: int = eqx.field(static=True)
+
+    def __call__(self, image: Float[Array, "height width"]) -> Float[Array, " seen"]:
+        rows, columns = (side // self.square for side in image.shape)
+        seen = jnp.mean(image.reshape(rows, self.square, columns, self.square), axis=(1, 3)).ravel()
+        centred = seen - jnp.mean(seen)
+        return centred * jax.lax.rsqrt(jnp.mean(jnp.square(centred)) + 1e-5)
+
+
 class WithHead(eqx.Module):
     """A body and a linear head as one network, for methods that treat the two differently."""
 

@@ -1,11 +1,13 @@
 """Streams: one input at a time, a prediction, then the truth. The tick counts the examples seen."""
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
+import jax.random as jr
 from jaxtyping import Array, Float, Int, Num, PRNGKeyArray, PyTree
 
 from quickstudy.core import AbstractTask, AbstractTaskDistribution, End, Split, Turn
-from quickstudy.tasks.episode import EpisodeTask, prediction_score
+from quickstudy.tasks.episode import EpisodeTask, episode_shapes, is_classification, prediction_score
 
 
 class StreamTask(AbstractTask):
@@ -44,7 +46,9 @@ def stream_shapes(tasks: AbstractTaskDistribution, method: str) -> StreamTask:
 
 
 class Stream(AbstractTaskDistribution):
-    """A distribution of episodes, each read one example at a time: first its support set, then its queries.
+    """A distribution of episodes, each read one example at a time: first its support set, then its queries; or `shuffled`.
+
+    Classification episodes name one class after the other: unshuffled, the place of an example tells its label.
 
     >>> import jax
     >>> from quickstudy.tasks import Sinusoid
@@ -53,10 +57,28 @@ class Stream(AbstractTaskDistribution):
     """
 
     episodes: AbstractTaskDistribution
+    shuffled: bool = eqx.field(static=True, default=False)
 
     def sample(self, key: PRNGKeyArray, split: Split) -> StreamTask:
         task = self.episodes.sample(key, split)
         if not isinstance(task, EpisodeTask):
             raise TypeError(f"episodes must draw EpisodeTasks, not {type(task).__name__}")
-        x = jnp.concatenate([task.support_x, task.query_x])
-        return StreamTask(x, jnp.concatenate([task.support_y, task.query_y]), task.latent)
+        x, y = jnp.concatenate([task.support_x, task.query_x]), jnp.concatenate([task.support_y, task.query_y])
+        if self.shuffled:
+            order = jr.permutation(jr.fold_in(key, 1), x.shape[0])
+            x, y = x[order], y[order]
+        return StreamTask(x, y, task.latent)
+
+
+def labelled_stream_shapes(tasks: AbstractTaskDistribution, method: str) -> EpisodeTask:
+    """The shapes of the classification episodes that streams are made of, for a method that reads labels.
+
+    Raises `TypeError`, naming the method, for other tasks.
+
+    >>> from quickstudy.tasks import Glyphs
+    >>> labelled_stream_shapes(Stream(Glyphs(way=3), shuffled=True), "a method").outputs
+    3
+    """
+    if isinstance(tasks, Stream) and is_classification((episode := episode_shapes(tasks.episodes)).support_y):
+        return episode
+    raise TypeError(f"{method} reads streams of labelled examples; wrap classification episodes in tasks.Stream")

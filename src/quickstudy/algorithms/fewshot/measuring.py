@@ -5,9 +5,10 @@ import jax
 import jax.random as jr
 import numpy as np
 
-from quickstudy.core import AbstractLearner, AbstractTaskDistribution, Split
+from quickstudy.core import AbstractLearner, AbstractTask, AbstractTaskDistribution, Split, sample_tasks
 from quickstudy.evaluation import Report, evaluate
 from quickstudy.outer import Program
+from quickstudy.outer.program import compile_lightly
 
 _TEST = 1  # the purpose folded into a repeat's seed for its test tasks; training uses purposes of its own
 
@@ -17,6 +18,12 @@ def held_out(
 ) -> Report:
     """Evaluate on held-out tasks that depend on the repeat's seed only, so that every arm meets the same ones."""
     return evaluate(learner, tasks, split=split, n_tasks=n_tasks, steps=ticks, key=jr.fold_in(jr.key(seed), _TEST))
+
+
+def held_out_tasks(tasks: AbstractTaskDistribution, seed: int, n: int, split: Split = "test") -> AbstractTask:
+    """`n` held-out tasks, stacked, that depend on the repeat's seed only: where drawing is slow to compile, once for all arms."""
+    draw = compile_lightly(lambda tasks, key: sample_tasks(tasks, key, split, n), once=True)
+    return draw(tasks, jr.fold_in(jr.key(seed), _TEST))
 
 
 def errors(
