@@ -19,6 +19,7 @@ from quickstudy.tasks import (
     BernoulliBandit,
     BestArm,
     BlindCliff,
+    BurstySequences,
     CartPole,
     CorrelatedBandit,
     DarkRoom,
@@ -53,6 +54,7 @@ from quickstudy.tasks import (
     UnknownArm,
     from_arrays,
 )
+from quickstudy.tasks.bursty_sequences import glyph_images
 from quickstudy.tasks.control import Continuous
 
 METHODS = sorted(catalog.METHODS)
@@ -161,6 +163,10 @@ def labelled_arrays():
     return from_arrays(np.arange(90.0).reshape(45, 2), np.repeat(np.arange(15), 3), way=2, shot=1, query=2, splits=(0.6, 0.2, 0.2))
 
 
+def bursty_sequences():
+    return BurstySequences(glyph_images(classes=24, drawings=10), classes=16, context=4, repeats=1)
+
+
 ALL = ("train", "valid", "test")
 # task -> how to make it, what two splits must not share, the splits it has, someone who answers it
 TASKS = {
@@ -179,6 +185,7 @@ TASKS = {
         answering(4, 3),
     ),
     "linear-regression": (LinearRegression, first_weight, ALL, answering(1)),
+    "bursty-sequences": (bursty_sequences, class_ids, ALL, answering(16)),
     "best-arm": (BestArm, lambda task: [int(1000 * float(task.chances[0]))], ALL, answering(3)),
     "loaded-dice": (LoadedDice, lambda task: [int(1000 * float(task.chances[0]))], ALL, answering(2)),
     "bernoulli-bandit": (BernoulliBandit, lambda task: ten_thousandth(task.probabilities[0]), ALL, first_pull),
@@ -229,7 +236,7 @@ SHOWS = {
     "meta-sgd": {"Meta-SGD < MAML, tuned rate", "mean learned rate of biases > mean learned rate of weights"},
     "reptile-sine": {"Reptile < 0.5 x joint training"},
 }
-ON_OMNIGLOT = {"fomaml", "maml-omniglot", "matching-nets", "protonet-omniglot"}
+ON_OMNIGLOT = {"fomaml", "icl-burstiness-omniglot", "maml-omniglot", "matching-nets", "protonet-omniglot"}
 
 
 @pytest.mark.parametrize(
