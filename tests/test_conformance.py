@@ -164,7 +164,7 @@ def labelled_arrays():
 
 
 def bursty_sequences():
-    return BurstySequences(glyph_images(classes=24, drawings=10), classes=16, context=4, repeats=1)
+    return BurstySequences(glyph_images(24, 10), classes=16, context=4, repeats=1)
 
 
 ALL = ("train", "valid", "test")

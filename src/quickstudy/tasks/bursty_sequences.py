@@ -41,8 +41,8 @@ _SEED = 0  # ours: of the universe of glyphs, and of the shuffle of Omniglot's c
 def glyph_images(classes: int = 640, drawings: int = 30) -> UInt8[np.ndarray, "classes drawings 14 14"]:
     """Drawings of generated glyphs, grey levels 0 to 255, always the same ones; a few seconds on a CPU, once.
 
-    >>> glyph_images(classes=4, drawings=3).shape
-    (4, 3, 14, 14)
+    >>> glyph_images(24, 10).shape
+    (24, 10, 14, 14)
     """
 
     def draw(number: Int[Array, ""]) -> Array | np.ndarray:
@@ -85,17 +85,15 @@ class BurstySequences(AbstractTaskDistribution):
 
     Raises `ValueError` for sizes that do not fit each other.
 
-    >>> tasks = BurstySequences(glyph_images(classes=12, drawings=10), classes=10, context=6, repeats=2)
+    >>> tasks = BurstySequences(glyph_images(24, 10), classes=12, context=6, repeats=2)
     >>> tasks.sample(jr.key(0), "test").x.shape
     (7, 14, 14)
     """
 
     images: UInt8[Array, "all drawings height width"] = eqx.field(converter=jnp.asarray, default_factory=glyph_images)
-    classes: int = eqx.field(
-        static=True, default=512
-    )  # ours: with 256, answers of transformers came from the weights; Chan et al. 2022 take 1,600
+    classes: int = eqx.field(static=True, default=512)  # ours: of 256 small networks learned the labels; Chan et al. 2022 take 1,600
     bursty: Number = 1.0  # Chan et al. 2022: 0 to 1
-    zipf: Number = 0.0  # Chan et al. 2022: 0 to 3
+    zipf: Number = 0.0  # Chan et al. 2022: from 0, all alike, to beyond 1
     multiplicity: int = eqx.field(static=True, default=1)  # Chan et al. 2022, where more favour learning in context
     variation: int | None = eqx.field(static=True, default=None)  # Chan et al. 2022, where more favour learning in context
     context: int = eqx.field(static=True, default=8)  # Chan et al. 2022

@@ -4,7 +4,7 @@
 * One outer step: the surprise at the label of the query, minus the logarithm of its probability, of a batch of sequences.
 
 A label's vector, which the memory reads together with its image, is also what an answer is compared with: who attends to a like image
-has the answer. (There images and labels are tokens of their own, which takes one layer more to join them, and far longer to learn.)
+has the answer. (There images and labels are tokens of their own, which a layer has to join first: too slow for minutes on a CPU.)
 
     tokens = see(x_1) + E[y_1], ..., see(x_(t-1)) + E[y_(t-1)], see(x_t),    log p(y_t = k | tokens) = E[k] . memory(tokens) - log Z
 
