@@ -19,6 +19,7 @@ from quickstudy.tasks import (
     BernoulliBandit,
     BestArm,
     BlindCliff,
+    BurstySequences,
     CartPole,
     Completion,
     CorrelatedBandit,
@@ -58,6 +59,7 @@ from quickstudy.tasks import (
     UnknownArm,
     from_arrays,
 )
+from quickstudy.tasks.bursty_sequences import glyph_images
 from quickstudy.tasks.control import Continuous
 
 METHODS = sorted(catalog.METHODS)
@@ -176,6 +178,10 @@ def picture(task):
     return [np.asarray(task.latent["image"]).tobytes()]
 
 
+def bursty_sequences():
+    return BurstySequences(glyph_images(24, 10), classes=16, context=4, repeats=1)
+
+
 ALL = ("train", "valid", "test")
 # task -> how to make it, what two splits must not share, the splits it has, someone who answers it
 TASKS = {
@@ -196,6 +202,7 @@ TASKS = {
         answering(4, 3),
     ),
     "linear-regression": (LinearRegression, first_weight, ALL, answering(1)),
+    "bursty-sequences": (bursty_sequences, class_ids, ALL, answering(16)),
     "best-arm": (BestArm, lambda task: [int(1000 * float(task.chances[0]))], ALL, answering(3)),
     "loaded-dice": (LoadedDice, lambda task: [int(1000 * float(task.chances[0]))], ALL, answering(2)),
     "hidden-markov-documents": (HiddenMarkovDocuments, fingerprint, ALL, answering(19)),
@@ -250,6 +257,8 @@ SHOWS = {
     "reptile-sine": {"Reptile < 0.5 x joint training"},
 }
 ON_OMNIGLOT = {"fomaml", "mann-omniglot", "maml-omniglot", "matching-nets", "protonet-omniglot", "snail-omniglot"}
+=======
+ON_OMNIGLOT = {"fomaml", "icl-burstiness-omniglot", "maml-omniglot", "matching-nets", "protonet-omniglot"}
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,7 @@ from quickstudy.tasks.arrays import LabelledArrays, from_arrays, from_image_fold
 from quickstudy.tasks.bandits import BernoulliBandit, CorrelatedBandit, GaussianBandit, RestlessBandit
 from quickstudy.tasks.best_arm import BestArm
 from quickstudy.tasks.blind_cliff import BlindCliff
+from quickstudy.tasks.bursty_sequences import BurstySequences
 from quickstudy.tasks.cartpole import CartPole
 from quickstudy.tasks.completion import Completion
 from quickstudy.tasks.dark_rooms import DarkRoom, HiddenGoal
@@ -45,6 +46,7 @@ __all__ = [
     "BernoulliBandit",
     "BestArm",
     "BlindCliff",
+    "BurstySequences",
     "CartPole",
     "Completion",
     "CorrelatedBandit",
