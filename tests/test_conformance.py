@@ -256,9 +256,15 @@ SHOWS = {
     "meta-sgd": {"Meta-SGD < MAML, tuned rate", "mean learned rate of biases > mean learned rate of weights"},
     "reptile-sine": {"Reptile < 0.5 x joint training"},
 }
-ON_OMNIGLOT = {"fomaml", "mann-omniglot", "maml-omniglot", "matching-nets", "protonet-omniglot", "snail-omniglot"}
-=======
-ON_OMNIGLOT = {"fomaml", "icl-burstiness-omniglot", "maml-omniglot", "matching-nets", "protonet-omniglot"}
+ON_OMNIGLOT = {
+    "fomaml",
+    "icl-burstiness-omniglot",
+    "mann-omniglot",
+    "maml-omniglot",
+    "matching-nets",
+    "protonet-omniglot",
+    "snail-omniglot",
+}
 
 
 @pytest.mark.parametrize(
