@@ -32,7 +32,7 @@ from quickstudy.tasks.streams import StreamTask
 
 SHOTS = (0, 1, 2, 4, 8)
 PROMPTS = {"smoke": 40, "laptop": 4_000, "full": 20_000}
-STEPS = {"smoke": 4, "laptop": 1_500, "full": 20_000}
+STEPS = {"smoke": 4, "laptop": 3_000, "full": 40_000}
 
 
 def pretrained(scale: Scale, seed: int, documents: HiddenMarkovDocuments, config: language_model.Config) -> LanguageModel:
