@@ -16,7 +16,7 @@ from sklearn.preprocessing import OrdinalEncoder
 from sklearn.utils.validation import check_array, validate_data
 
 ROWS = (256, 1_024, 2_048)  # the sizes that programs are compiled for: few, as compiling one takes longer than using the next
-COLUMNS = (8, 32, 100)
+COLUMNS = (8, 32, 64, 100)
 
 Table = Float[np.ndarray, "rows columns"]
 
