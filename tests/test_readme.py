@@ -30,7 +30,9 @@ def test_the_guide_to_tables_reads_a_csv(capsys, tmp_path, monkeypatch):
     scope: dict[str, object] = {}
     for code in re.findall(r"```python\n(.*?)```", (ROOT / "docs" / "guides" / "tables.md").read_text(), flags=re.DOTALL):
         exec(compile(code, "tables.md", "exec"), scope)
-    assert "quickstudy train pfn-tabular --preset laptop --seed 0" in capsys.readouterr().out
+    printed = capsys.readouterr().out
+    assert "quickstudy train pfn-tabular --preset laptop --seed 0 at 44525f3" in printed
+    assert "quickstudy train pfn-tabular --preset long --seed 0 --start-from WEIGHTS at 1eeed64" in printed
 
 
 def test_the_guide_to_tables_quotes_what_was_measured():
