@@ -12,19 +12,18 @@ import jax
 import jax.numpy as jnp
 import jax.random as jr
 import numpy as np
-from jax.scipy.stats import norm
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from quickstudy.algorithms.fewshot import cnp, neural_process
 from quickstudy.algorithms.fewshot.measuring import errors
-from quickstudy.algorithms.fewshot.neural_process import NeuralProcess
+from quickstudy.algorithms.fewshot.neural_process import joint_likelihood
 from quickstudy.claims import Claim, Expectation, Measurements, Scale
 from quickstudy.core import AbstractLearner, AbstractTaskDistribution, sample_tasks
 from quickstudy.outer import train
 from quickstudy.tasks.arrays import from_arrays
 from quickstudy.tasks.completion import Completion
 from quickstudy.tasks.digits import load_digits
-from quickstudy.tasks.episode import EpisodeTask, EpisodeView
+from quickstudy.tasks.episode import EpisodeView
 from quickstudy.tasks.omniglot import Omniglot
 
 
@@ -42,16 +41,9 @@ class NearestPixel(AbstractLearner):
         return None
 
 
-def joint_likelihood(who: AbstractLearner, tasks: Completion, key: PRNGKeyArray, *, n: int, draws: int) -> float:
+def likelihood_of_images(who: AbstractLearner, tasks: Completion, key: PRNGKeyArray, *, n: int, draws: int) -> float:
     """The mean log-likelihood, in nats a pixel, of all unknown pixels of an image at once."""
-
-    def of(task: EpisodeTask) -> Array:
-        fast = who.begin(task.view(), key)
-        if not isinstance(who, NeuralProcess):
-            return jnp.sum(norm.logpdf(task.query_y, *who.predictive(fast, task.view())))  # type: ignore[attr-defined]
-        logs = norm.logpdf(task.query_y[None], *who.functions(fast, task.query_x, key, draws))
-        return jax.nn.logsumexp(jnp.sum(logs, axis=(1, 2))) - jnp.log(float(draws))
-
+    of = lambda task: joint_likelihood(who, who.begin(task.view(), key), task, key, draws)
     drawn = sample_tasks(tasks, key, "test", n)
     return float(jnp.mean(jax.lax.map(jax.jit(of), drawn, batch_size=20))) / (tasks.size**2 - tasks.shot)
 
@@ -79,7 +71,7 @@ def measure_completion(scale: Scale, seed: int) -> Measurements:
         for name, who in {**arms, "nearest pixel": NearestPixel()}.items():
             measured[f"{name}, {shot} pixels: squared error"] = float(errors(who, asked, seed, steps=0, n_tasks=n)[0])
         for name, who in arms.items():
-            found = joint_likelihood(who, asked, jr.fold_in(jr.key(seed), 2), n=n, draws=draws)
+            found = likelihood_of_images(who, asked, jr.fold_in(jr.key(seed), 2), n=n, draws=draws)
             measured[f"{name}, {shot} pixels: joint log-likelihood a pixel"] = found
     assert all(np.isfinite(value) for value in measured.values())
     return measured

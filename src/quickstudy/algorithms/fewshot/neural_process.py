@@ -15,7 +15,7 @@ Builds on: variational autoencoders, conditional neural processes. Led to: atten
 """
 
 import dataclasses
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import equinox as eqx
 import jax
@@ -189,6 +189,15 @@ def distances(functions: Float[np.ndarray, "*batch points"], x: Float[np.ndarray
     return np.stack(found, axis=-1)
 
 
+def joint_likelihood(who: AbstractLearner, fast: Any, task: EpisodeTask, key: PRNGKeyArray, draws: int) -> Float[Array, ""]:
+    """The log-likelihood, in nats, of all queries of a task at once, by a conditional or by a latent neural process."""
+    if isinstance(who, NeuralProcess):
+        logs = norm.logpdf(task.query_y[None], *who.functions(fast, task.query_x, key, draws))
+        return jax.nn.logsumexp(jnp.sum(logs, axis=(1, 2))) - jnp.log(float(draws))
+    assert isinstance(who, cnp.CNP)
+    return jnp.sum(norm.logpdf(task.query_y, *who.predictive(fast, task.view())))
+
+
 # At module level, so that learners of one kind are compiled once.
 @eqx.filter_jit
 def told(
@@ -198,12 +207,11 @@ def told(
 
     def of(task: EpisodeTask) -> tuple[Array, Array]:
         fast = who.begin(task.view(), key)
+        joint = joint_likelihood(who, fast, task, key, draws)
         if isinstance(who, NeuralProcess):
-            joint = jnp.sum(norm.logpdf(task.query_y[None], *who.functions(fast, task.query_x, key, draws)), axis=(1, 2))
-            return who.functions(fast, grid, key, draws)[0][..., 0], jax.nn.logsumexp(joint) - jnp.log(float(draws))
+            return who.functions(fast, grid, key, draws)[0][..., 0], joint
         assert isinstance(who, cnp.CNP)
-        at_grid = who.predictive(fast, EpisodeView(task.support_x, task.support_y, grid, 1))[0]
-        return at_grid[None, :, 0], jnp.sum(norm.logpdf(task.query_y, *who.predictive(fast, task.view())))
+        return who.predictive(fast, EpisodeView(task.support_x, task.support_y, grid, 1))[0][None, :, 0], joint
 
     return jax.vmap(of)(tasks)
 
