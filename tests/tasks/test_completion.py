@@ -38,6 +38,11 @@ def test_few_pixels_are_known_as_often_as_many():
     assert abs(np.mean(known <= 8) - 0.5) < 0.1
 
 
+def test_just_as_many_pixels_are_known_as_are_asked_for():
+    tasks = Completion(IMAGES, shot=5, fewest=5, size=6, known=jnp.int32(2)).sample(KEY, "test")
+    assert np.isnan(np.asarray(tasks.support_y[:, 0])).tolist() == [False, False, True, True, True]
+
+
 def test_the_nearest_known_pixel_answers():
     task = Completion(IMAGES, shot=5, fewest=5, size=6).sample(KEY, "test")
     view = task.view()

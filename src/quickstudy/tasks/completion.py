@@ -6,7 +6,7 @@ Source: Garnelo et al. 2018, "Conditional Neural Processes", section 4.2 (faces 
 import equinox as eqx
 import jax.numpy as jnp
 import jax.random as jr
-from jaxtyping import PRNGKeyArray
+from jaxtyping import Array, Int, PRNGKeyArray
 
 from quickstudy.core import AbstractTaskDistribution, Split
 from quickstudy.tasks.episode import EpisodeTask
@@ -17,7 +17,7 @@ class Completion(AbstractTaskDistribution):
 
     Images are averaged down to `size` times `size` pixels. Support inputs `(shot, 2)` are places in [-1, 1] (down, right), targets
     `(shot, 1)` ink in [0, 1], of which `fewest` to `shot`, few as often as many, are known and the others NaN; queries are all
-    `size * size - shot` other pixels. Latent: the image.
+    `size * size - shot` other pixels; `known`, a number that may be an array, makes just so many known. Latent: the image.
 
     Raises `ValueError` for sizes that do not fit the images.
 
@@ -32,6 +32,7 @@ class Completion(AbstractTaskDistribution):
     shot: int = eqx.field(static=True, default=100)  # Garnelo et al. 2018: 10 to 1,000 of 28 * 28 and 32 * 32
     fewest: int = eqx.field(static=True, default=5)  # ours
     size: int = eqx.field(static=True, default=14)  # ours: a quarter of the pixels, for a CPU
+    known: Int[Array, ""] | None = None  # as in training
 
     def __check_init__(self) -> None:
         for name, value, least, most in (
@@ -52,7 +53,7 @@ class Completion(AbstractTaskDistribution):
         places = jnp.stack(jnp.divmod(order, self.size), axis=1) / (self.size - 1) * 2 - 1
         ink = image.ravel()[order][:, None]
         # As many support sets have few pixels as have many: the fifth pixel says more than the hundredth.
-        count = self.fewest * ((self.shot + 1) / self.fewest) ** jr.uniform(count_key)
-        known = jnp.arange(self.shot) < count.astype(jnp.int32)
+        drawn = self.fewest * ((self.shot + 1) / self.fewest) ** jr.uniform(count_key)
+        known = jnp.arange(self.shot) < (drawn.astype(jnp.int32) if self.known is None else self.known)
         support_y = jnp.where(known[:, None], ink[: self.shot], jnp.nan)
         return EpisodeTask(places[: self.shot], support_y, places[self.shot :], ink[self.shot :], {"image": image}, outputs=1)

@@ -40,8 +40,8 @@ def lowest_error(curves: dict[float, np.ndarray], step: int) -> float:
 
 def update_memory(program: Program) -> int:
     """Bytes of temporary memory that the compiler plans for one outer step."""
-    state = eqx.filter_jit(program.init)(jr.key(0))
-    arrays, rest = eqx.partition(state, eqx.is_array)
+    state = eqx.filter_eval_shape(program.init, jr.key(0))  # nothing is run, so it may be more than there is memory for
+    arrays, rest = eqx.partition(state, lambda leaf: isinstance(leaf, jax.ShapeDtypeStruct))
 
     def update(arrays, key):
         return eqx.filter(program.update(eqx.combine(arrays, rest), key), eqx.is_array)
