@@ -115,21 +115,24 @@ def compile_program(program: Any) -> Compiled:
     return Compiled(step, update, start, compiled - begun, begun - began)
 
 
-def take_turns(steps: Mapping[str, Callable[[], Any]], *, repeats: int, calls: int = 1) -> dict[str, list[float]]:
-    """CPU-seconds per call of each repeat: a repeat makes some calls of the first, then of the second, and so on.
+def time_turns(steps: Mapping[str, Callable[[], Any]], *, repeats: int, calls: int = 1) -> dict[str, list[measuring.Timing]]:
+    """Seconds per call of each repeat: a repeat makes some calls of the first, then of the second, and so on.
 
     So whatever else the machine does meets them alike. Each is called once before the clock starts.
     """
-    seconds: dict[str, list[float]] = {name: [] for name in steps}
+    seconds: dict[str, list[measuring.Timing]] = {name: [] for name in steps}
     for step in steps.values():
         step()
     for _ in range(repeats):
         for name, step in steps.items():
-            began = time.process_time()
-            for _ in range(calls):
-                step()
-            seconds[name].append((time.process_time() - began) / calls)
+            seconds[name].append(measuring.time_call(step, repeats=calls))
     return seconds
+
+
+def take_turns(steps: Mapping[str, Callable[[], Any]], *, repeats: int, calls: int = 1) -> dict[str, list[float]]:
+    """As `time_turns`, CPU-seconds only."""
+    seconds = time_turns(steps, repeats=repeats, calls=calls)
+    return {name: [each.cpu_seconds for each in timings] for name, timings in seconds.items()}
 
 
 def main(name: str, targets: Sequence[Target], measure: Callable[[], dict], here: Callable[..., dict] | None = None) -> None:

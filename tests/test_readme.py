@@ -6,6 +6,8 @@ from pathlib import Path
 
 import numpy as np
 
+from quickstudy.cli import main
+
 ROOT = Path(__file__).parents[1]
 README = ROOT / "README.md"
 
@@ -36,11 +38,36 @@ def test_the_guide_to_tables_reads_a_csv(capsys, tmp_path, monkeypatch):
 
 
 def test_the_guide_to_tables_quotes_what_was_measured():
-    measured = json.loads((ROOT / "benchmarks" / "results" / "tabular.json").read_text())["metrics"]
-    rows = re.findall(r"^\| ([\w -]+) \| ([\d. |]+) \|$", (ROOT / "docs" / "guides" / "tables.md").read_text(), flags=re.MULTILINE)
-    figures = ("auc", "accuracy", "log loss", "calibration error", "rank in auc", "rank in log loss")
-    assert {who for who, _ in rows} == {name.split(":")[0] for name in measured if name.endswith(": auc")}
-    for who, cells in rows:
-        for cell, figure in zip(cells.split(" | "), figures, strict=True):
-            digits = len(cell.split(".")[1])
-            assert float(cell) == round(measured[f"{who}: {figure}"], digits), (who, figure)
+    guide = (ROOT / "docs" / "guides" / "tables.md").read_text()
+    figures = ("auc", "accuracy", "log loss", "calibration error", "rank in auc", "rank in log loss", "seconds")
+    for file, after in (("tabular", ""), ("tabular-tuned", "(?:, tuned|, not tuned)")):
+        measured = json.loads((ROOT / "benchmarks" / "results" / f"{file}.json").read_text())["metrics"]
+        rows = re.findall(rf"^\| ([\w -]+){after} \| ([\d. |]+) \|$", guide, flags=re.MULTILINE)
+        assert {who for who, _ in rows} == {name.split(":")[0] for name in measured if name.endswith(": auc")}
+        for who, cells in rows:
+            for cell, figure in zip(cells.split(" | "), figures, strict=False):
+                digits = len(cell.split(".")[1])
+                assert float(cell) == round(measured[f"{who}: {figure}"], digits), (who, figure)
+
+
+def test_the_guide_to_the_generalist_plays_an_episode(capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert main(["train", "generalist", "--preset", "smoke", "--out", "runs/generalist"]) == 0
+    capsys.readouterr()
+    scope: dict[str, object] = {}
+    for code in re.findall(r"```python\n(.*?)```", (ROOT / "docs" / "guides" / "generalist.md").read_text(), flags=re.DOTALL):
+        exec(compile(code, "generalist.md", "exec"), scope)
+    mission, outcome, first, *_ = capsys.readouterr().out.splitlines()
+    assert mission.startswith("go to ")
+    assert outcome in ("done", "not done")
+    assert re.fullmatch(r'0: mission "go to .*", image patches 0, action \d', first)
+
+
+def test_the_guide_to_the_generalist_quotes_what_was_measured():
+    board = json.loads((ROOT / "results" / "scoreboards" / "generalist.single-room.json").read_text())
+    who = ("expert", "generalist", "with prompt: end", "with prompt: wrong-task", "nearest neighbour", "random")
+    guide = (ROOT / "docs" / "guides" / "generalist.md").read_text()
+    rows = dict(re.findall(r"^\| (\w+) \| ([\d. |]+) \|$", guide, flags=re.MULTILINE))
+    assert {*rows} == {"mean", *(name.partition("/")[2] for name in board["tasks"])}
+    for name, played in (*board["tasks"].items(), ("/mean", board["mean"])):
+        assert rows[name.partition("/")[2]] == " | ".join(f"{played[player]['success']:.2f}" for player in who)

@@ -35,6 +35,7 @@ METHODS = {
     "dual-form": "quickstudy.algorithms.incontext.dual_form",
     "language-model": "quickstudy.algorithms.incontext.language_model",
     "icl-burstiness": "quickstudy.algorithms.incontext.icl_burstiness",
+    "generalist": "quickstudy.algorithms.imitation.generalist",
     "a2c": "quickstudy.algorithms.rl.a2c",
     "trpo": "quickstudy.algorithms.rl.trpo",
     "ppo": "quickstudy.algorithms.rl.ppo",
@@ -165,6 +166,7 @@ FAMILIES = {
     "fewshot": "learn a new task from a few examples: by optimisation, by metric, by black box",
     "incontext": "learn inside a sequence, with frozen weights",
     "optimizers": "learn the rule that learns: optimisers that were trained",
+    "imitation": "learn what experts do from what they did",
 }
 
 

@@ -14,6 +14,7 @@ _EXTRAS = {
     "tasks": ("sklearn", "PIL"),
     "estimators": ("sklearn",),
     "gymnasium": ("gymnasium",),
+    "generalist": ("minigrid", "sentencepiece"),
     "bench": ("torch", "higher"),
     "dev": ("pytest", "hypothesis", "ruff", "mypy"),
 }

@@ -1,4 +1,4 @@
-"""`quickstudy demo`, `bench`, `report` and `data`: commands that hand over to another part of the package."""
+"""`quickstudy demo`, `bench` and `report`: commands that hand over to another part of the package."""
 
 import subprocess
 import sys
@@ -48,22 +48,4 @@ def report_command(arguments: Sequence[str]) -> int:
     from quickstudy.report.runs import write_report
 
     print(write_report(found.runs, found.out))
-    return 0
-
-
-def data_command(arguments: Sequence[str]) -> int:
-    """List the data sets, or fetch one."""
-    parser = Parser("data", "Data sets that are fetched from their official homes, verified and cached.")
-    parser.add_argument("action", choices=("list", "fetch"))
-    parser.add_argument("name", nargs="?", help="a data set, for fetch")
-    found = parser.read(arguments)
-    from quickstudy import data
-
-    if found.action == "fetch":
-        if found.name is None:
-            raise ValueError(f"fetch needs the name of a data set: {', '.join(data.DATA_SETS)}")
-        print(data.fetch(catalog.require(found.name, data.DATA_SETS, "data set")))
-        return 0
-    for name, entry in data.DATA_SETS.items():
-        print(f"{name:12} {entry.description}; licence {entry.licence}; {'fetched' if data.is_fetched(name) else 'not fetched'}")
     return 0

@@ -148,7 +148,10 @@ def eval_command(arguments: Sequence[str]) -> int:
     parser = Parser("eval", "Test a run on tasks never drawn in training, beside its learner before any training.")
     parser.add_argument("run", type=Path, metavar="RUN", help="a run folder")
     parser.add_argument("--split", choices=("train", "valid", "test", "out-of-range"), default="test", help="test by default")
-    parser.add_argument("--n-tasks", type=count, default=1_000, help="1,000 by default")
+    parser.add_argument("--n-tasks", type=count, help="1,000 by default; of a generalist episodes of each task, 100 by default")
+    parser.add_argument(
+        "--prompts", help="of a generalist: what stands before its episodes, such as none,start,end,uniform,wrong-task"
+    )
     parser.add_argument("--ticks", type=count, help="ticks of experience in each task (the preset's by default)")
     parser.add_argument("--seed", type=whole_number, default=0, help="draws the tasks; 0 by default")
     parser.add_argument("--json", action="store_true", help="print JSON")
@@ -157,8 +160,31 @@ def eval_command(arguments: Sequence[str]) -> int:
     use_compile_cache()
     from quickstudy import store
 
-    evaluation = store.evaluate_run(found.run, split=found.split, n_tasks=found.n_tasks, ticks=found.ticks, seed=found.seed)
+    if store.read_settings(found.run).method == "generalist":
+        return _play(found)
+    if found.prompts:
+        raise ValueError("--prompts is for runs of the generalist only")
+    n_tasks = found.n_tasks or 1_000
+    evaluation = store.evaluate_run(found.run, split=found.split, n_tasks=n_tasks, ticks=found.ticks, seed=found.seed)
     print(json.dumps(evaluation, indent=1) if found.json else _evaluation_text(evaluation))
+    return 0
+
+
+def _play(found: argparse.Namespace) -> int:
+    """Let the generalist of a run play, and print its scoreboard."""
+    from rich.console import Console
+
+    from quickstudy.generalist import scoreboard
+
+    if found.split != "test" or found.ticks:
+        raise ValueError("a generalist plays whole episodes of the test split: --split and --ticks are not for it")
+    prompts = (found.prompts or "none").split(",")
+    told = lambda name: print(f"{name} played", file=sys.stderr)
+    board = scoreboard.score_run(found.run, episodes=found.n_tasks or 100, prompts=prompts, seed=found.seed, report=told)
+    if found.json:
+        print(json.dumps(board, indent=1))
+    else:
+        Console().print(*scoreboard.tables(board), sep="\n")
     return 0
 
 

@@ -8,7 +8,8 @@ import jax
 import jax.numpy as jnp
 import jax.random as jr
 import optax
-from jaxtyping import Array, Float, PRNGKeyArray, PyTree
+from jax.sharding import AxisType, NamedSharding, PartitionSpec
+from jaxtyping import Array, Float, Int, PRNGKeyArray, PyTree
 
 from quickstudy.core import AbstractCurriculum, AbstractLearner, AbstractTask, AbstractTaskDistribution
 from quickstudy.curricula.uniform import Uniform
@@ -28,7 +29,7 @@ class Implicit(NamedTuple):
 
     inner_loss: Callable[[Any, Any], Float[Array, ""]]
     strength: float
-    steps: int
+    steps: int | Int[Array, ""]
 
 
 Gradient = str | Implicit  # "exact", "first-order", or an Implicit
@@ -92,8 +93,9 @@ def mean_over_tasks(loss: Loss, learner: AbstractLearner, tasks: PyTree, key: PR
 
     Metrics include "loss".
 
-    "vmap" runs tasks side by side; "scan" one after another, adding up gradients: less memory, and on a CPU twice as fast once a task
-    is big enough to fill the cores by itself. "auto" scans on a CPU when one task holds more than 1,000 numbers.
+    "vmap" runs tasks side by side, in equal parts on all devices that there are; "scan" one after another, adding up gradients: less
+    memory, and on a CPU twice as fast once a task is big enough to fill the cores by itself. "auto" scans on a CPU when one task holds
+    more than 1,000 numbers.
     """
     keys = jr.split(key, jax.tree.leaves(tasks)[0].shape[0])
 
@@ -106,7 +108,7 @@ def mean_over_tasks(loss: Loss, learner: AbstractLearner, tasks: PyTree, key: PR
         return jnp.mean(losses), jax.tree.map(lambda m: jnp.mean(m, axis=0), metrics)
 
     if axis == "vmap" or (axis == "auto" and not _prefers_scan(tasks)):
-        return eqx.filter_grad(batch_loss, has_aux=True)(learner, tasks, keys)
+        return eqx.filter_grad(batch_loss, has_aux=True)(learner, *over_devices((tasks, keys)))
 
     def add(total, item):
         gradient, metrics = eqx.filter_grad(task_loss, has_aux=True)(learner, *item)
@@ -115,6 +117,15 @@ def mean_over_tasks(loss: Loss, learner: AbstractLearner, tasks: PyTree, key: PR
     zeros = jax.tree.map(jnp.zeros_like, eqx.filter(learner, eqx.is_inexact_array))
     total, metrics = jax.lax.scan(add, zeros, (tasks, keys))
     return jax.tree.map(lambda leaf: leaf / keys.shape[0], total), jax.tree.map(lambda m: jnp.mean(m, axis=0), metrics)
+
+
+def over_devices(batch: PyTree) -> PyTree:
+    """A batch whose first axis is cut over all devices, if it can be cut evenly: XLA then adds up what each of them finds."""
+    devices, sizes = jax.devices(), {leaf.shape[0] for leaf in jax.tree.leaves(batch)}
+    if len(devices) == 1 or any(size % len(devices) for size in sizes):
+        return batch
+    mesh = jax.make_mesh((len(devices),), ("batch",), axis_types=(AxisType.Auto,))
+    return jax.lax.with_sharding_constraint(batch, NamedSharding(mesh, PartitionSpec("batch")))
 
 
 def _prefers_scan(tasks: PyTree) -> bool:

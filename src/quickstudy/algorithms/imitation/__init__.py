@@ -1,0 +1,1 @@
+"""Imitation: learn what experts do from what they did."""

@@ -1,0 +1,103 @@
+"""`quickstudy data`: data sets that are fetched from their homes, and demonstrations that are made here."""
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+
+from quickstudy import catalog
+from quickstudy.cli.flags import Parser, count
+from quickstudy.cli.show_progress import show_progress
+
+_EPILOG = """build makes demonstrations for the generalist agent, and goes on where an earlier build stopped. card says what was built;
+check reads all of it and names what is damaged."""
+
+
+def data_command(arguments: Sequence[str]) -> int:
+    """List the data sets, fetch one, or build, describe and check demonstrations."""
+    parser = Parser("data", "Data sets, fetched from their official homes or made here.", _EPILOG)
+    parser.add_argument("action", choices=tuple(_ACTIONS))
+    parser.add_argument("name", nargs="?", help="a data set, for fetch; a domain, for build, card and check")
+    parser.add_argument("--out", type=Path, metavar="DIR", help="build, card, check: the domain's folder; in the cache by default")
+    group = parser.add_argument_group("build")
+    group.add_argument(
+        "--episodes", type=count, default=1000, help="seeds of each task, rounded up to whole blocks of 100; 1000 by default"
+    )
+    group.add_argument(
+        "--tasks",
+        "--levels",
+        default="all",
+        metavar="NAMES",
+        help="tasks (of BabyAI: levels) or groups (BabyAI: single-room; Meta-World: mt10), with commas between; all by default",
+    )
+    group.add_argument("--split", default="train", choices=("train", "valid", "test"), help="train by default")
+    group.add_argument("--jobs", type=count, default=1, help="how many processes work at it; 1 by default")
+    found = parser.read(arguments)
+    return _ACTIONS[found.action](found)
+
+
+def _list(found: argparse.Namespace) -> int:
+    from quickstudy import data
+    from quickstudy.generalist.data import build, store
+
+    for name, entry in data.DATA_SETS.items():
+        print(f"{name:12} {entry.description}; licence {entry.licence}; {'fetched' if data.is_fetched(name) else 'not fetched'}")
+    for domain in build.DOMAINS:
+        shards = [store.Shard.open(path) for path in store.shard_paths(build.folder_of(domain))]
+        episodes = sum(len(shard.episodes) for shard in shards)
+        built = f"{episodes:,} episodes of {len({shard.facts['task'] for shard in shards})} tasks built" if shards else "not built"
+        print(f"{domain:12} {build.DOMAINS[domain].summary}; {built}")
+    return 0
+
+
+def _fetch(found: argparse.Namespace) -> int:
+    from quickstudy import data
+
+    if found.name is None:
+        raise ValueError(f"fetch needs the name of a data set: {', '.join(data.DATA_SETS)}")
+    print(data.fetch(catalog.require(found.name, data.DATA_SETS, "data set")))
+    return 0
+
+
+def _build(found: argparse.Namespace) -> int:
+    from quickstudy.generalist.data import build, card
+
+    domain, tasks = _domain(found), found.tasks.split(",")
+    total = sum(work.size for work in build.plan(domain, tasks, episodes=found.episodes, split=found.split))
+    options = {"episodes": found.episodes, "split": found.split, "jobs": found.jobs, "folder": found.out}
+    with show_progress(domain, total=total) as report:
+        built = build.build(domain, tasks, report=report, **options)
+    for path in built.set_aside:
+        print(f"a shard was damaged and made anew; the damaged one is kept as {path}")
+    print(f"{built.made} blocks made, {built.kept} were there; {card.write_card(domain, found.out)} says what is in them")
+    return 0
+
+
+def _card(found: argparse.Namespace) -> int:
+    from quickstudy.generalist.data import card
+
+    print(card.write_card(_domain(found), found.out).read_text(), end="")
+    return 0
+
+
+def _check(found: argparse.Namespace) -> int:
+    from quickstudy.generalist.data import build, store
+
+    folder = found.out or build.folder_of(_domain(found))
+    shards, complaints = store.shard_paths(folder), store.complaints(folder)
+    for complaint in complaints:
+        print(complaint)
+    if complaints:
+        raise OSError(f"{len(complaints)} of {len(shards)} shards are damaged: build again, which sets them aside and makes them anew")
+    print(f"{len(shards)} shards are whole")
+    return 0
+
+
+def _domain(found: argparse.Namespace) -> str:
+    from quickstudy.generalist.data import build
+
+    if found.name is None:
+        raise ValueError(f"{found.action} needs the name of a domain: {', '.join(build.DOMAINS)}")
+    return catalog.require(found.name, build.DOMAINS, "domain")
+
+
+_ACTIONS = {"list": _list, "fetch": _fetch, "build": _build, "card": _card, "check": _check}

@@ -1,0 +1,114 @@
+"""Embodiments: how each domain's recorded episodes become the generalist's demonstrations, and how its environments are played.
+
+An embodiment fixes the observations (one of a domain's encodings) and the tokenizer; the network knows it only by its tokens.
+"""
+
+import functools
+from collections.abc import Callable, Collection, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from quickstudy import catalog
+from quickstudy.core import Split
+from quickstudy.generalist.data import build, reading
+from quickstudy.generalist.data.store import Episode
+from quickstudy.generalist.demonstrations import Demonstrations, demonstrations
+from quickstudy.generalist.text import TextModel
+from quickstudy.generalist.tokens import Tokenizer, Tokens, join
+from quickstudy.generalist.vocabulary import Vocabulary
+from quickstudy.generalist.writing import Writer
+
+_TOGETHER = 500  # episodes that are encoded at once; ours
+
+
+class Embodiment(NamedTuple):
+    """One domain as the generalist meets it: its tokenizer, its observations from raw ones, and its environments by task and seed."""
+
+    domain: str
+    tokenizer: Tokenizer
+    observe: Callable[[Any], Any]
+    environment: Callable[[str, int], Any]
+    raw: Callable[[Sequence[Episode]], Any]
+    record: Callable[[str, int], Any]
+
+    def encode(self, episodes: Sequence[Episode]) -> Tokens:
+        """The tokens of episodes of one task, one after the other."""
+        parts = []
+        for start in range(0, len(episodes), _TOGETHER):
+            some = episodes[start : start + _TOGETHER]
+            actions = np.concatenate([episode.actions for episode in some])
+            parts.append(self.tokenizer.encode(self.observe(self.raw(some)), actions, [len(episode.actions) for episode in some]))
+        return join(parts)
+
+    def episodes(self, task: str, split: Split, n: int) -> list[Episode]:
+        """What the first `n` seeds of a split give. Raises as `reading.episodes` does."""
+        return reading.episodes(self.domain, task, split, n)
+
+
+def _played(domain: str, encoding: str) -> Embodiment:
+    module, text = build.domain_module(domain), TextModel()
+    how, vocabulary = module.ENCODINGS[encoding], Vocabulary(text.size)
+    tokenizer = Tokenizer(how.space, module.ACTION_SPACE, vocabulary, text, text_every=how.text_every, separator=how.separator)
+
+    def raw(episodes: Sequence[Episode]) -> dict[str, Any]:
+        each = [module.raw(episode) for episode in episodes]
+        return {name: _one_after_the_other([one[name] for one in each]) for name in each[0]}
+
+    return Embodiment(domain, tokenizer, how.observe, module.environment, raw, module.record)
+
+
+def _one_after_the_other(values: Sequence[Any]) -> Any:
+    return np.concatenate(values) if isinstance(values[0], np.ndarray) else [text for texts in values for text in texts]
+
+
+# The encodings of the domains that are played, told without loading these.
+_ENCODINGS = {"babyai": ("compact", "patches", "symbolic"), "metaworld": ("full", "lean", "named")}
+EMBODIMENTS: dict[str, Callable[[], Embodiment]] = {
+    f"{domain}-{encoding}": functools.partial(_played, domain, encoding)
+    for domain, encodings in _ENCODINGS.items()
+    for encoding in encodings
+}
+
+
+@functools.cache
+def embodiment(name: str) -> Embodiment:
+    """An embodiment by its name. Raises `ValueError` for another one, `ImportError` with what to install."""
+    return EMBODIMENTS[catalog.require(name, EMBODIMENTS, "embodiment")]()
+
+
+def parse(name: str) -> tuple[Embodiment, str]:
+    """The embodiment and the task of a name such as `babyai-compact/GoToLocal`."""
+    body, _, task = name.partition("/")
+    return embodiment(body), task
+
+
+def recorded(
+    names: Sequence[str],
+    *,
+    episodes: int,
+    held_out: int,
+    length: int,
+    weights: Mapping[str, float] | None = None,
+    unprompted: Collection[str] = (),
+) -> Demonstrations:
+    """Demonstrations of tasks, each named as in `babyai-compact/GoToLocal` or, of a domain without actions, `scenes/caption-shapes`.
+
+    The first `episodes` seeds are for training, `held_out` for each other split. Raises as `reading.episodes` and `demonstrations` do.
+    """
+    counts: dict[Split, int] = {"train": episodes, "valid": held_out, "test": held_out}
+    writer = Writer()
+    tokens: dict[Split, dict[str, Tokens]] = {split: {} for split in counts}
+    for name in names:
+        for split, n in counts.items():
+            tokens[split][name] = _tokens(name, split, n, writer)
+    return demonstrations(tokens, writer.vocabulary, length=length, weights=weights, unprompted=unprompted)
+
+
+def _tokens(name: str, split: Split, n: int, writer: Writer) -> Tokens:
+    where, _, task = name.partition("/")
+    if where in EMBODIMENTS:
+        body = embodiment(where)
+        return body.encode(body.episodes(task, split, n))
+    module = build.domain_module(where)
+    return join([module.tokens(task, episode, writer) for episode in reading.episodes(where, task, split, n)])

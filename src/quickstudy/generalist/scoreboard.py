@@ -1,0 +1,257 @@
+"""The scoreboard: a generalist in environments made from test seeds, beside the expert, the nearest neighbour and random actions.
+
+Everyone plays the same episodes. A score is normalised as (return - random) / (expert - random), both measured on these episodes.
+
+Retrieve-and-play, the nearest neighbour: Sridhar et al. 2024, "REGENT".
+"""
+
+import functools
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple, Protocol, runtime_checkable
+
+import numpy as np
+from jaxtyping import Bool, Float, Float32
+from rich.table import Table
+from scipy.stats import binomtest
+
+from quickstudy import catalog, measure, store
+from quickstudy.evaluation import bootstrap_interval
+from quickstudy.generalist.acting import Players
+from quickstudy.generalist.data.store import SEEDS, Episode
+from quickstudy.generalist.demonstrations import Demonstrations
+from quickstudy.generalist.embodiments import EMBODIMENTS, Embodiment, parse
+from quickstudy.generalist.network import Generalist
+from quickstudy.generalist.tokens import Tokens
+from quickstudy.persist import Facts, read_json, write_json
+
+PROMPTS = ("none", "start", "end", "uniform", "wrong-task")
+_TOGETHER = 50  # environments that are played side by side; ours
+
+
+@runtime_checkable
+class Policy(Protocol):
+    """Whoever acts in several environments at once."""
+
+    def reset(self, players: Sequence[int]) -> None: ...
+
+    def act(self, observations: Sequence[Any], players: Sequence[int]) -> list[Any]: ...
+
+
+class Played(NamedTuple):
+    """What came of one episode for each seed."""
+
+    returns: Float[np.ndarray, " episodes"]
+    success: Bool[np.ndarray, " episodes"]
+
+
+def play(policy: Policy, body: Embodiment, task: str, seeds: Sequence[int], *, together: int = _TOGETHER) -> Played:
+    """Play one episode from each seed; `together` environments run side by side, and where one ends, the next begins."""
+    returns, success = np.zeros(len(seeds)), np.zeros(len(seeds), bool)
+    waiting = list(enumerate(seeds))[::-1]
+    worlds: dict[int, tuple[int, Any]] = {}
+    seen: dict[int, Any] = {}
+
+    def begin(player: int) -> None:
+        if waiting:
+            number, seed = waiting.pop()
+            world = body.environment(task, seed)
+            worlds[player], seen[player] = (number, world), body.observe(world.reset())
+            policy.reset([player])
+
+    for player in range(min(together, len(seeds))):
+        begin(player)
+    while worlds:
+        who = sorted(worlds)
+        for player, action in zip(who, policy.act([seen[player] for player in who], who), strict=True):
+            number, world = worlds[player]
+            step = world.step(action)
+            returns[number] += step.reward
+            success[number] |= step.success
+            seen[player] = body.observe(step.observation)
+            if step.end:
+                del worlds[player]
+                begin(player)
+    return Played(returns, success)
+
+
+class Random:
+    """Acts at random."""
+
+    def __init__(self, body: Embodiment, seed: int = 0):
+        self._space = body.tokenizer.action_space
+        self._space.seed(seed)
+
+    def reset(self, players: Sequence[int]) -> None:
+        """Nothing is remembered."""
+
+    def act(self, observations: Sequence[Any], players: Sequence[int]) -> list[Any]:
+        """Samples of the action space."""
+        return [self._space.sample() for _ in observations]
+
+
+class Nearest:
+    """Retrieves the recorded observation that is most alike, of those with the same text if there are any, and repeats its action."""
+
+    def __init__(self, body: Embodiment, episodes: Sequence[Episode]):
+        self._vectors, self._texts = _numbers_and_texts(body.observe(body.raw(episodes)))
+        self._lengths = np.sum(np.square(self._vectors), axis=1)
+        self._actions = np.concatenate([episode.actions for episode in episodes])
+
+    def reset(self, players: Sequence[int]) -> None:
+        """Nothing is remembered."""
+
+    def act(self, observations: Sequence[Any], players: Sequence[int]) -> list[Any]:
+        """The action of the nearest step for each observation, by the squared distance of all numbers."""
+        together = {name: [observation[name] for observation in observations] for name in observations[0]}
+        vectors, texts = _numbers_and_texts(together)
+        distances = self._lengths - 2 * vectors @ self._vectors.T
+        other = self._texts != texts[:, None]
+        distances = np.where(other & ~other.all(axis=1, keepdims=True), np.inf, distances)
+        return list(self._actions[np.argmin(distances, axis=1)])
+
+
+def _numbers_and_texts(observed: Mapping[str, Any]) -> tuple[Float32[np.ndarray, "steps numbers"], np.ndarray]:
+    is_text = {name: isinstance(values[0], str) for name, values in observed.items()}
+    numbers = [np.asarray(observed[name], np.float32) for name in sorted(observed) if not is_text[name]]
+    texts = [np.asarray(observed[name], object) for name in sorted(observed) if is_text[name]]
+    steps = len(numbers[0])
+    joined = functools.reduce(np.add, texts, np.array([""] * steps, object))
+    return np.concatenate([array.reshape(steps, -1) for array in numbers], axis=1), joined
+
+
+def prompt(kind: str, body: Embodiment, task: str, others: Sequence[str], *, room: int, seed: int) -> Tokens | None:
+    """At most `room` tokens of a training episode: of this task, or of a wrong one among `others`; None for none.
+
+    Raises `ValueError` for another kind than those of `PROMPTS`, and for a wrong task where there are no others.
+    """
+    if catalog.require(kind, PROMPTS, "prompt") == "none":
+        return None
+    draw = np.random.default_rng(seed)
+    if kind == "wrong-task":
+        wrong = [other for other in others if other != task]
+        if not wrong:
+            raise ValueError("a prompt of a wrong task needs more than one task")
+        task = str(draw.choice(wrong))
+    episodes = body.episodes(task, "train", _TOGETHER)
+    tokens = body.encode([episodes[draw.integers(len(episodes))]])
+    starts = np.flatnonzero(tokens.places == 0)
+    late = starts[starts >= len(tokens.ids) - room]
+    first = {"end": late[0] if len(late) else 0, "uniform": draw.choice(starts)}.get(kind, 0)
+    return cut(tokens, int(first), int(first) + room)
+
+
+def cut(tokens: Tokens, first: int, last: int) -> Tokens:
+    """The tokens from one place on and before another, as the beginning of a context."""
+    part = tokens._replace(**{name: getattr(tokens, name)[first:last] for name in ("ids", "places", "targets", "intervals")})
+    nowhere = np.zeros(0, np.int64)
+    return part._replace(sections=nowhere, episodes=nowhere)
+
+
+def scoreboard(
+    network: Generalist,
+    names: Iterable[str],
+    *,
+    episodes: int = 100,
+    prompts: Sequence[str] = ("none",),
+    neighbours: int,
+    seed: int = 0,
+    report: Any = lambda name: None,
+) -> Facts:
+    """Play `episodes` test seeds of each task, named as in `babyai-compact/GoToLocal`, and compare.
+
+    For each task and whoever plays: mean return with its 95 % interval, interquartile mean, minimum, success rate with its interval,
+    and the normalised score. `neighbours` is how many training episodes the nearest neighbour knows.
+    """
+    names, tasks = list(names), {}
+    for kind in prompts:
+        catalog.require(kind, PROMPTS, "prompt")
+    for name in names:
+        body, task = parse(name)
+        seeds = SEEDS["test"][seed : seed + episodes]
+        others = [parse(other)[1] for other in names if parse(other)[0] is body]
+        known = body.episodes(task, "train", neighbours)
+        played = {"expert": _expert(body, task, seeds), "random": play(Random(body, seed), body, task, seeds)}
+        played["nearest neighbour"] = play(Nearest(body, known), body, task, seeds)
+        for kind in prompts:
+            begin = prompt(kind, body, task, others, room=network.body.reach // 2, seed=seed)
+            players = Players(network, body.tokenizer, _TOGETHER, prompt=begin)
+            players.reset(seed=seed)
+            label = "generalist" if kind == "none" else f"with prompt: {kind}"
+            played[label] = play(players, body, task, seeds)
+        low, high = played["random"].returns.mean(), played["expert"].returns.mean()
+        tasks[name] = {who: _summary(what, low, high) for who, what in played.items()}
+        report(name)
+    return {"episodes": episodes, "seed": seed, "tasks": tasks, "mean": _means(tasks)}
+
+
+def score_run(folder: Path, **options: Any) -> Facts:
+    """The scoreboard of a run's generalist on the tasks of its training that can be played, kept in the folder as `scoreboard.json`.
+
+    Raises what `store.load` and `scoreboard` raise.
+    """
+    run = store.load(folder)
+    assert isinstance(run.learner, Generalist)
+    assert isinstance(run.tasks, Demonstrations)
+    playable = [name for name in run.tasks.names if name.partition("/")[0] in EMBODIMENTS]
+    known = int(np.max(np.diff(run.tasks.streams["train"].episode_of)))
+    settings, head = read_json(folder / store.CONFIG), measure.commit()
+    told = ("command", "commit", "changed files", "seed", "steps", "versions", "machine")
+    board = {
+        "step": run.step,
+        "training": {name: settings[name] for name in told if name in settings}
+        | {"seconds": round(sum(line["seconds"] for line in store.read_metrics(folder)))},
+        "evaluation": {"commit": head[0] if head else None, "versions": measure.versions(), "machine": measure.machine()},
+        **scoreboard(run.learner, playable, neighbours=known, **options),
+    }
+    write_json(folder / "scoreboard.json", board)
+    return board
+
+
+def tables(board: Facts) -> list[Table]:
+    """A scoreboard to be printed: a table for each task, who plays best first, and one of the means over tasks at the end."""
+    best_first = lambda players: sorted(players.items(), key=lambda item: -item[1]["return"])
+    shown = []
+    for name, players in board["tasks"].items():
+        shown.append(Table("", "success", "return", "IQM", "least", "normalised", title=name, title_justify="left", box=None))
+        for who, row in best_first(players):
+            rest = (f"{row[column]:.2f}" for column in ("interquartile mean", "minimum", "normalised"))
+            shown[-1].add_row(who, _shown(row, "success"), _shown(row, "return"), *rest)
+    title = f"mean of {len(board['tasks'])} tasks"
+    shown.append(Table("", "success", "return", "normalised", title=title, title_justify="left", box=None))
+    for who, row in best_first(board["mean"]):
+        shown[-1].add_row(who, *(f"{row[column]:.3f}" for column in ("success", "return", "normalised")))
+    return shown
+
+
+def _shown(row: Facts, name: str) -> str:
+    low, high = row[f"{name} interval"]
+    return f"{row[name]:.2f} ({low:.2f}-{high:.2f})"
+
+
+def _expert(body: Embodiment, task: str, seeds: Sequence[int]) -> Played:
+    played = [body.record(task, seed) for seed in seeds]
+    returns = np.array([one.rewards.sum() if isinstance(one, Episode) else 0.0 for one in played], float)
+    return Played(returns, returns > 0)
+
+
+def _summary(played: Played, low: float, high: float) -> Facts:
+    interval = bootstrap_interval(played.returns)
+    # Of a bootstrap, a rate of one has no width at all.
+    success = binomtest(int(played.success.sum()), len(played.success)).proportion_ci(method="wilson")
+    middle = np.sort(played.returns)[len(played.returns) // 4 : len(played.returns) - len(played.returns) // 4]
+    return {
+        "return": float(played.returns.mean()),
+        "return interval": [float(end) for end in interval],
+        "interquartile mean": float(middle.mean()),
+        "minimum": float(played.returns.min()),
+        "success": float(played.success.mean()),
+        "success interval": [float(success.low), float(success.high)],
+        "normalised": float((played.returns.mean() - low) / (high - low)) if high > low else float("nan"),
+    }
+
+
+def _means(tasks: Facts) -> Facts:
+    players = next(iter(tasks.values()))
+    columns = ("return", "success", "normalised")
+    return {who: {name: float(np.mean([task[who][name] for task in tasks.values()])) for name in columns} for who in players}
