@@ -105,7 +105,7 @@ def _demonstrations(length: int = LENGTH) -> "Demonstrations":
     from quickstudy.generalist import embodiments
     from quickstudy.generalist.demonstrations import demonstrations
 
-    body = embodiments.embodiment("babyai-compact")
+    body, _ = embodiments.parse(f"babyai-compact/{next(iter(LEVELS))}")
     tokens = {level: body.encode(episodes) for level, episodes in _recorded().items()}
     return demonstrations({"train": tokens}, body.tokenizer.vocabulary, length=length)
 

@@ -162,14 +162,14 @@ def test_lean_loses_what_the_step_before_told(task, episodes):
 def test_tokens_give_back_states_to_a_millimetre(episodes):
     episode = episodes[CLEAN]
     for name, tokens in (("full", 44), ("lean", 22)):
-        body = embodiments.embodiment(f"metaworld-{name}")
+        body = embodiments.parse(f"metaworld-{name}/{TASK}")[0]
         encoded = body.encode([episode])
         assert len(encoded.ids) == tokens * len(episode.actions)
         states, actions = body.tokenizer.decode(encoded)
         shown = metaworld.ENCODINGS[name].observe(metaworld.raw(episode))["state"]
         assert np.abs(states["state"] - shown).max() < 0.001
         assert np.abs(actions - episode.actions).max() < 0.001
-    named = embodiments.embodiment("metaworld-named")
+    named = embodiments.parse(f"metaworld-named/{TASK}")[0]
     assert '0: task "door open", state' in named.tokenizer.describe(named.encode([episode]))
 
 
@@ -181,7 +181,7 @@ def test_the_embodiments_are_those_of_the_domains():
 
 
 def test_random_actions_and_the_nearest_neighbour_play(episodes, monkeypatch):
-    body = embodiments.embodiment("metaworld-lean")
+    body, _ = embodiments.parse(f"metaworld-lean/{TASK}")
     neighbour = play(Nearest(body, [episodes[CLEAN]]), body, TASK, [CLEAN])
     assert neighbour.success.all()  # it knows this very episode
     assert neighbour.returns.tolist() == [1.0]

@@ -46,10 +46,10 @@ class Embodiment(NamedTuple):
         return reading.episodes(self.domain, task, split, n)
 
 
-def _played(domain: str, encoding: str) -> Embodiment:
+def _played(domain: str, encoding: str, task: str) -> Embodiment:
     module, text = build.domain_module(domain), TextModel()
-    how, vocabulary = module.ENCODINGS[encoding], Vocabulary(text.size)
-    tokenizer = Tokenizer(how.space, module.ACTION_SPACE, vocabulary, text, text_every=how.text_every, separator=how.separator)
+    how, vocabulary = module.encoding(encoding, task), Vocabulary(text.size)
+    tokenizer = Tokenizer(how.space, how.action_space, vocabulary, text, text_every=how.text_every, separator=how.separator)
 
     def raw(episodes: Sequence[Episode]) -> dict[str, Any]:
         each = [module.raw(episode) for episode in episodes]
@@ -64,7 +64,7 @@ def _one_after_the_other(values: Sequence[Any]) -> Any:
 
 # The encodings of the domains that are played, told without loading these.
 _ENCODINGS = {"babyai": ("compact", "patches", "symbolic"), "metaworld": ("full", "lean", "named")}
-EMBODIMENTS: dict[str, Callable[[], Embodiment]] = {
+EMBODIMENTS: dict[str, Callable[[str], Embodiment]] = {
     f"{domain}-{encoding}": functools.partial(_played, domain, encoding)
     for domain, encodings in _ENCODINGS.items()
     for encoding in encodings
@@ -72,15 +72,13 @@ EMBODIMENTS: dict[str, Callable[[], Embodiment]] = {
 
 
 @functools.cache
-def embodiment(name: str) -> Embodiment:
-    """An embodiment by its name. Raises `ValueError` for another one, `ImportError` with what to install."""
-    return EMBODIMENTS[catalog.require(name, EMBODIMENTS, "embodiment")]()
-
-
 def parse(name: str) -> tuple[Embodiment, str]:
-    """The embodiment and the task of a name such as `babyai-compact/GoToLocal`."""
+    """The embodiment and the task of a name such as `babyai-compact/GoToLocal`.
+
+    Raises `ValueError` for an unknown embodiment or task, `ImportError` with what to install.
+    """
     body, _, task = name.partition("/")
-    return embodiment(body), task
+    return EMBODIMENTS[catalog.require(body, EMBODIMENTS, "embodiment")](task), task
 
 
 def recorded(
@@ -108,7 +106,7 @@ def recorded(
 def _tokens(name: str, split: Split, n: int, writer: Writer) -> Tokens:
     where, _, task = name.partition("/")
     if where in EMBODIMENTS:
-        body = embodiment(where)
+        body, _ = parse(name)
         return body.encode(body.episodes(task, split, n))
     module = build.domain_module(where)
     return join([module.tokens(task, episode, writer) for episode in reading.episodes(where, task, split, n)])

@@ -120,19 +120,22 @@ def _numbers_and_texts(observed: Mapping[str, Any]) -> tuple[Float32[np.ndarray,
     return np.concatenate([array.reshape(steps, -1) for array in numbers], axis=1), joined
 
 
-def prompt(kind: str, body: Embodiment, task: str, others: Sequence[str], *, room: int, seed: int) -> Tokens | None:
-    """At most `room` tokens of a training episode: of this task, or of a wrong one among `others`; None for none.
+def prompt(kind: str, name: str, others: Sequence[str], *, room: int, seed: int) -> Tokens | None:
+    """At most `room` tokens of a training episode: of the task of this name, or of a wrong one among `others`; None for none.
 
-    Raises `ValueError` for another kind than those of `PROMPTS`, and for a wrong task where there are no others.
+    A wrong task is one of the same embodiment if there is one. Raises `ValueError` for another kind than those of `PROMPTS`, and for a
+    wrong task where there are no others.
     """
     if catalog.require(kind, PROMPTS, "prompt") == "none":
         return None
     draw = np.random.default_rng(seed)
     if kind == "wrong-task":
-        wrong = [other for other in others if other != task]
+        wrong = [other for other in others if other != name]
         if not wrong:
             raise ValueError("a prompt of a wrong task needs more than one task")
-        task = str(draw.choice(wrong))
+        alike = [other for other in wrong if other.partition("/")[0] == name.partition("/")[0]]
+        name = str(draw.choice(alike or wrong))
+    body, task = parse(name)
     episodes = body.episodes(task, "train", _TOGETHER)
     tokens = body.encode([episodes[draw.integers(len(episodes))]])
     starts = np.flatnonzero(tokens.places == 0)
@@ -169,12 +172,11 @@ def scoreboard(
     for name in names:
         body, task = parse(name)
         seeds = SEEDS["test"][seed : seed + episodes]
-        others = [parse(other)[1] for other in names if parse(other)[0] is body]
         known = body.episodes(task, "train", neighbours)
         played = {"expert": _expert(body, task, seeds), "random": play(Random(body, seed), body, task, seeds)}
         played["nearest neighbour"] = play(Nearest(body, known), body, task, seeds)
         for kind in prompts:
-            begin = prompt(kind, body, task, others, room=network.body.reach // 2, seed=seed)
+            begin = prompt(kind, name, names, room=network.body.reach // 2, seed=seed)
             players = Players(network, body.tokenizer, _TOGETHER, prompt=begin)
             players.reset(seed=seed)
             label = "generalist" if kind == "none" else f"with prompt: {kind}"
@@ -231,8 +233,9 @@ def _shown(row: Facts, name: str) -> str:
 
 def _expert(body: Embodiment, task: str, seeds: Sequence[int]) -> Played:
     played = [body.record(task, seed) for seed in seeds]
-    returns = np.array([one.rewards.sum() if isinstance(one, Episode) else 0.0 for one in played], float)
-    return Played(returns, returns > 0)
+    kept = [one if isinstance(one, Episode) else None for one in played]
+    returns = np.array([0.0 if one is None else one.rewards.sum() for one in kept], float)
+    return Played(returns, np.array([one is not None and bool(one.facts["success"]) for one in kept]))
 
 
 def _summary(played: Played, low: float, high: float) -> Facts:

@@ -309,13 +309,26 @@ ENCODINGS = {
         Encoding(
             "symbolic",
             spaces.Dict({"direction": _DIRECTION, "image": spaces.MultiDiscrete(_SYMBOLS), "mission": _MISSION}),
+            ACTION_SPACE,
             1,
             True,
             _symbolic,
         ),
         # Gato's rule for images on the picture of the view: 16 patches, about 26 tokens a step.
-        Encoding("patches", spaces.Dict({"direction": _DIRECTION, "image": _picture(64), "mission": _MISSION}), 1, True, _patches),
+        Encoding(
+            "patches",
+            spaces.Dict({"direction": _DIRECTION, "image": _picture(64), "mission": _MISSION}),
+            ACTION_SPACE,
+            1,
+            True,
+            _patches,
+        ),
         # Ours: one patch a step, no separator, the mission every 64 steps. Two tokens a step.
-        Encoding("compact", spaces.Dict({"image": _picture(16), "mission": _MISSION}), 64, False, _compact),
+        Encoding("compact", spaces.Dict({"image": _picture(16), "mission": _MISSION}), ACTION_SPACE, 64, False, _compact),
     )
 }
+
+
+def encoding(name: str, level: str) -> Encoding:
+    """One of `ENCODINGS`, the same for all levels. Raises `ValueError` with the nearest name for another one."""
+    return ENCODINGS[catalog.require(name, ENCODINGS, "encoding")]

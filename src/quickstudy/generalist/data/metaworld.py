@@ -244,16 +244,22 @@ ENCODINGS = {
     encoding.name: encoding
     for encoding in (
         # Gato's own reading: all 39 numbers and a separator, 44 tokens a step.
-        Encoding("full", spaces.Dict({"state": _box(STATE)}), 1, True, _full),
+        Encoding("full", spaces.Dict({"state": _box(STATE)}), ACTION_SPACE, 1, True, _full),
         # Ours: 22 tokens a step. Velocities are told by the step before, which the context has.
-        Encoding("lean", spaces.Dict({"state": _box(len(LEAN))}), 1, False, _lean),
+        Encoding("lean", spaces.Dict({"state": _box(len(LEAN))}), ACTION_SPACE, 1, False, _lean),
         # The same with the task in words every 64 steps; in the others only states, or a prompt, tell the task.
         Encoding(
             "named",
             spaces.Dict({"state": _box(len(LEAN)), "task": spaces.Text(32, charset="abcdefghijklmnopqrstuvwxyz ")}),
+            ACTION_SPACE,
             64,
             False,
             _named,
         ),
     )
 }
+
+
+def encoding(name: str, task: str) -> Encoding:
+    """One of `ENCODINGS`, the same for all tasks. Raises `ValueError` with the nearest name for another one."""
+    return ENCODINGS[catalog.require(name, ENCODINGS, "encoding")]

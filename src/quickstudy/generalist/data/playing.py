@@ -20,6 +20,7 @@ class Encoding(NamedTuple):
 
     name: str
     space: Space
+    action_space: Space
     text_every: int  # text is written at step 0 and every so many steps
     separator: bool  # whether a separator stands between observation and action
     observe: Callable[[Mapping[str, Any]], dict[str, Any]]
