@@ -119,7 +119,8 @@ class Block(eqx.Module):
         """The residual stream after what attention read, and the feed-forward part, are added, each times its number in `kept`."""
         attended, fed = (1.0, 1.0) if kept is None else (kept[0], kept[1])
         xs = xs + attended * self._product("ths,hsw->tw", read, self.mixing)
-        units = self._product("tw,gwh->gth", jax.vmap(self.before_feed_forward)(xs), self.expanding)
+        both = jnp.concatenate(list(self.expanding), axis=1)
+        units = jnp.split(self._product("tw,wh->th", jax.vmap(self.before_feed_forward)(xs), both), len(self.expanding), axis=1)
         # Without the barrier XLA computes the curve anew for each of its uses: on a CPU a block's gradient takes a quarter longer.
         curve = jax.lax.optimization_barrier(jax.nn.gelu(units[0]))
         active = curve * units[1] if self.architecture.gated else curve
