@@ -84,7 +84,7 @@ def parse(name: str) -> tuple[Embodiment, str]:
 def recorded(
     names: Sequence[str],
     *,
-    episodes: int,
+    episodes: int | Mapping[str, int],
     held_out: int,
     length: int,
     weights: Mapping[str, float] | None = None,
@@ -92,14 +92,15 @@ def recorded(
 ) -> Demonstrations:
     """Demonstrations of tasks, each named as in `babyai-compact/GoToLocal` or, of a domain without actions, `scenes/caption-shapes`.
 
-    The first `episodes` seeds are for training, `held_out` for each other split. Raises as `reading.episodes` and `demonstrations` do.
+    The first `episodes` seeds are for training, as many of each task or told by name; `held_out` for each other split. Raises as
+    `reading.episodes` and `demonstrations` do.
     """
-    counts: dict[Split, int] = {"train": episodes, "valid": held_out, "test": held_out}
     writer = Writer()
-    tokens: dict[Split, dict[str, Tokens]] = {split: {} for split in counts}
+    tokens: dict[Split, dict[str, Tokens]] = {"train": {}, "valid": {}, "test": {}}
     for name in names:
-        for split, n in counts.items():
-            tokens[split][name] = _tokens(name, split, n, writer)
+        for split in tokens:
+            known = episodes if isinstance(episodes, int) else episodes[name]
+            tokens[split][name] = _tokens(name, split, known if split == "train" else held_out, writer)
     return demonstrations(tokens, writer.vocabulary, length=length, weights=weights, unprompted=unprompted)
 
 

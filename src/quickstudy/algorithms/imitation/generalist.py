@@ -10,8 +10,8 @@ Builds on: language models, decision transformers, behaviour cloning. Led to: RT
 """
 
 import dataclasses
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
 
 import equinox as eqx
 import jax
@@ -104,7 +104,9 @@ def program(config: Config, tasks: AbstractTaskDistribution) -> Program:
     )
 
 
-def _recorded(names: Sequence[str], *, episodes: int, held_out: int, length: int, **options: Any) -> Demonstrations:
+def _recorded(
+    names: Sequence[str], *, episodes: int | Mapping[str, int], held_out: int, length: int, **options: Any
+) -> Demonstrations:
     # Here, because a network alone needs neither simulators nor the text model.
     from quickstudy.generalist import embodiments
 
@@ -119,13 +121,46 @@ _SINGLE_ROOM = tuple(
         *("PickupDist", "PickupLoc", "PutNextLocal", "OneRoomS8", "GoToLocalS6N3", "PutNextLocalS6N4"),
     )
 )
+_MT10 = tuple(
+    f"metaworld-lean/{task}"
+    for task in (
+        *("reach", "push", "pick-place", "door-open", "drawer-open", "drawer-close"),
+        *("button-press-topdown", "peg-insert-side", "window-open", "window-close"),
+    )
+)
 _SCENES = tuple(f"scenes/{what}-{style}" for what in ("caption", "question") for style in ("gridworld", "shapes"))
 _CHARACTERS = ("characters/characters-5-way-1-shot", "characters/characters-5-way-2-shot")
 
 
+class Share(NamedTuple):
+    """How often a task is drawn, beside other weights, and how many training episodes there are of it."""
+
+    weight: float
+    episodes: int
+
+
+# Ours: as many episodes as a laptop makes in a quarter of an hour. The levels that took longest in the preset `single-room` are drawn
+# most often; the others are parts of them.
+_LAPTOP = (
+    dict.fromkeys(_SINGLE_ROOM, Share(0.3, 3_000))
+    | {
+        "babyai-compact/GoToLocal": Share(2.0, 20_000),
+        "babyai-compact/PickupDist": Share(1.0, 20_000),
+        "babyai-compact/PickupLoc": Share(3.0, 20_000),
+        "babyai-compact/PutNextLocal": Share(5.0, 20_000),
+        "babyai-compact/PutNextLocalS6N4": Share(2.0, 20_000),
+    }
+    | dict.fromkeys(_MT10, Share(0.7, 1_000))
+    | dict.fromkeys(_SCENES, Share(1.0, 10_000))
+    | dict.fromkeys(_CHARACTERS, Share(2.0, 10_000))
+    | {"sentences/sentences": Share(0.5, 3_000)}
+)
+
+
 def _laptop() -> Demonstrations:
-    weights = dict.fromkeys(_SINGLE_ROOM, 1.0) | dict.fromkeys(_SCENES, 3.0) | dict.fromkeys(_CHARACTERS, 2.0)
-    return _recorded(tuple(weights), episodes=3_000, held_out=100, length=256, weights=weights, unprompted=_CHARACTERS)
+    weights = {name: share.weight for name, share in _LAPTOP.items()}
+    episodes = {name: share.episodes for name, share in _LAPTOP.items()}
+    return _recorded(tuple(_LAPTOP), episodes=episodes, held_out=100, length=256, weights=weights, unprompted=_CHARACTERS)
 
 
 PRESETS = {
