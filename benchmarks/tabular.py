@@ -194,7 +194,7 @@ def figures(found: Tables) -> Figures:
 
 
 def provenance() -> dict[str, Any]:
-    from quickstudy.estimators.provenance import provenance
+    from quickstudy.shipped import provenance
 
     return provenance("pfn-tabular")
 

@@ -13,9 +13,9 @@ from sklearn.exceptions import NotFittedError
 from quickstudy import store
 from quickstudy.algorithms.fewshot import maml
 from quickstudy.estimators import FewShotImageClassifier
-from quickstudy.estimators.provenance import provenance
-from quickstudy.estimators.shipping import ship
 from quickstudy.persist import read_arrays
+from quickstudy.shipped import provenance
+from quickstudy.shipping import ship
 from quickstudy.tasks import Glyphs
 
 IMAGES, LABELS = load_digits(return_X_y=True)

@@ -113,7 +113,7 @@ def _diagram(answers: dict[str, Answers]) -> str:
 
 def facts() -> dict[str, object]:
     """What the report says of how this stop was made."""
-    from quickstudy.estimators.provenance import provenance
+    from quickstudy.shipped import provenance
 
     weights = provenance("pfn-tabular")
     return {

@@ -23,8 +23,8 @@ from sklearn.utils.validation import check_array, check_consistent_length, check
 
 from quickstudy.algorithms.fewshot import protonet
 from quickstudy.core import AbstractLearner
-from quickstudy.estimators.provenance import weights_of
 from quickstudy.persist import load_tree
+from quickstudy.shipped import weights_of
 from quickstudy.store import load
 from quickstudy.tasks.arrays import SIZE
 from quickstudy.tasks.episode import EpisodeView

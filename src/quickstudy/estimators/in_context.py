@@ -27,9 +27,9 @@ from sklearn.utils.validation import check_is_fitted
 
 from quickstudy.algorithms.incontext import pfn_tabular
 from quickstudy.estimators import tables
-from quickstudy.estimators.provenance import weights_of
 from quickstudy.estimators.tables import Table
 from quickstudy.persist import load_tree, read_arrays, read_bytes, save_tree
+from quickstudy.shipped import weights_of
 from quickstudy.tasks.episode import EpisodeView
 from quickstudy.tasks.tabular_worlds import UNKNOWN, TabularWorlds
 

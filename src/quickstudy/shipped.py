@@ -5,7 +5,7 @@ from pathlib import Path
 
 from quickstudy.persist import Facts, read_arrays
 
-FOLDER = Path(str(resources.files("quickstudy"))) / "estimators" / "weights"
+FOLDER = Path(str(resources.files("quickstudy"))) / "weights"
 
 
 def weights_of(method: str) -> Path:

@@ -1,4 +1,4 @@
-"""The weights that come with the package, made from training runs: `python -m quickstudy.estimators.shipping RUN ...`.
+"""The weights that come with the package, made from training runs: `python -m quickstudy.shipping RUN ...`.
 
 A file's header says where it comes from: the command that repeats the training, commit, seed, prior, versions, machine, seconds, and
 as `start` the same of the weights that the training began with.
@@ -9,8 +9,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from quickstudy import store
-from quickstudy.estimators.provenance import FOLDER, weights_of
 from quickstudy.persist import read_json, save_tree
+from quickstudy.shipped import FOLDER, weights_of
 
 METHODS = ("pfn-tabular", "protonet")  # of which the estimators need weights
 
@@ -44,7 +44,7 @@ def ship(run: Path, folder: Path = FOLDER) -> Path:
 def main(arguments: Sequence[str]) -> int:
     """Ship the runs in the folders that are named."""
     if not arguments:
-        print("usage: python -m quickstudy.estimators.shipping RUN ...", file=sys.stderr)
+        print("usage: python -m quickstudy.shipping RUN ...", file=sys.stderr)
         return 2
     for folder in arguments:
         print(ship(Path(folder)))
