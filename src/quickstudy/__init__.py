@@ -14,7 +14,7 @@ _HOMES = {
         "AbstractCurriculum AbstractLearner AbstractTask AbstractTaskDistribution End Life Split Tick Turn lifetime live sample_tasks"
     ),
     "quickstudy.evaluation": "Report evaluate",
-    "quickstudy.store": "load",
+    "quickstudy.loading": "load",
     "quickstudy.outer": "Implicit NonFiniteError Program Progress descend evolve member population run train truncate",
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names.split()}

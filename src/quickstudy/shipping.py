@@ -9,20 +9,21 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from quickstudy import store
+from quickstudy.generalist.network import Generalist
 from quickstudy.persist import read_json, save_tree
 from quickstudy.shipped import FOLDER, weights_of
 
-METHODS = ("pfn-tabular", "protonet")  # of which the estimators need weights
+METHODS = ("pfn-tabular", "protonet", "generalist")  # whose weights the package has a use for
 
 
 def ship(run: Path, folder: Path = FOLDER) -> Path:
     """Write the learner of a run as the package's weights.
 
-    Raises `ValueError` for a run of a method that no estimator uses, or one that has not ended.
+    Raises `ValueError` for a run of a method of which no weights are shipped, or one that has not ended.
     """
     loaded, settings, metrics = store.load(run), read_json(run / store.CONFIG), store.read_metrics(run)
     if loaded.method not in METHODS:
-        raise ValueError(f"{run} must be a run of {' or '.join(METHODS)}, not of {loaded.method}")
+        raise ValueError(f"{run} must be a run of {', '.join(METHODS)}, not of {loaded.method}")
     if loaded.step < settings["steps"]:
         raise ValueError(f"{run} has done {loaded.step} of {settings['steps']} steps: train it to its end first")
     facts = {name: settings[name] for name in ("commit", "changed files", "seed", "preset", "config", "steps", "tasks", "versions")}
@@ -35,6 +36,8 @@ def ship(run: Path, folder: Path = FOLDER) -> Path:
         "seconds": round(sum(line["seconds"] for line in metrics)),
         "last metrics": metrics[-1]["metrics"],
     }
+    if isinstance(loaded.learner, Generalist):
+        facts["reach"] = loaded.learner.body.reach
     folder.mkdir(exist_ok=True)
     path = folder / weights_of(loaded.method).name
     save_tree(path, loaded.learner, facts)

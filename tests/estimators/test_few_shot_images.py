@@ -89,10 +89,10 @@ def test_a_run_s_learner_serves_and_ships_with_its_origin(tmp_path):
     assert arrays.keys() == read_arrays(folder / "weights.safetensors")[0].keys()
 
 
-def test_runs_that_have_not_ended_or_that_no_estimator_needs_are_not_shipped(tmp_path):
+def test_runs_that_have_not_ended_or_of_which_nothing_is_shipped_are_refused(tmp_path):
     with pytest.raises(ValueError, match="has done 2 of 4 steps"):
         ship(trained(tmp_path / "unfinished", "protonet", extended=4), tmp_path)
-    with pytest.raises(ValueError, match="must be a run of pfn-tabular or protonet, not of maml"):
+    with pytest.raises(ValueError, match="must be a run of pfn-tabular, protonet, generalist, not of maml"):
         ship(trained(tmp_path / "maml", "maml"), tmp_path)
 
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from gymnasium import spaces
 
-from quickstudy.generalist import scoreboard
+from quickstudy.generalist import prompts, scoreboard
 from quickstudy.generalist.acting import Players, stacked
 from quickstudy.generalist.data.playing import Step
 from quickstudy.generalist.data.store import Episode
@@ -134,7 +134,7 @@ def test_the_nearest_step_with_the_same_text_is_repeated_and_without_one_the_nea
 def test_a_part_of_an_episode_is_a_prompt_with_its_pixels():
     eyes = np.broadcast_to(np.arange(4, dtype=np.uint8)[:, None, None, None], (4, 16, 16, 1))
     whole = MACHINE.encode({"eye": eyes, "word": ["go"] * 4}, np.zeros((4, 2), int))
-    part = scoreboard.cut(whole, 9, len(whole.ids))
+    part = prompts.cut(whole, 9, len(whole.ids))
     seen = stacked([part], 32, [True])
     pixels = seen.pixels[0][np.flatnonzero(part.is_patch)]
     assert pixels.max(axis=(1, 2, 3)).tolist() == [2, 3]

@@ -21,12 +21,13 @@ from quickstudy.generalist.acting import Players
 from quickstudy.generalist.data.store import SEEDS, Episode
 from quickstudy.generalist.demonstrations import Demonstrations
 from quickstudy.generalist.embodiments import EMBODIMENTS, Embodiment, parse
+from quickstudy.generalist.examination import examine
 from quickstudy.generalist.network import Generalist
-from quickstudy.generalist.tokens import Tokens
+from quickstudy.generalist.prompts import PROMPTS, prompt
 from quickstudy.persist import Facts, read_json, write_json
 
-PROMPTS = ("none", "start", "end", "uniform", "wrong-task")
 _TOGETHER = 50  # environments that are played side by side; ours
+_MOST_NEIGHBOURS = 3_000  # episodes that the nearest neighbour knows; ours: those of a hard level of BabyAI take 400 megabytes
 
 
 @runtime_checkable
@@ -120,63 +121,38 @@ def _numbers_and_texts(observed: Mapping[str, Any]) -> tuple[Float32[np.ndarray,
     return np.concatenate([array.reshape(steps, -1) for array in numbers], axis=1), joined
 
 
-def prompt(kind: str, name: str, others: Sequence[str], *, room: int, seed: int) -> Tokens | None:
-    """At most `room` tokens of a training episode: of the task of this name, or of a wrong one among `others`; None for none.
-
-    A wrong task is one of the same embodiment if there is one. Raises `ValueError` for another kind than those of `PROMPTS`, and for a
-    wrong task where there are no others.
-    """
-    if catalog.require(kind, PROMPTS, "prompt") == "none":
-        return None
-    draw = np.random.default_rng(seed)
-    if kind == "wrong-task":
-        wrong = [other for other in others if other != name]
-        if not wrong:
-            raise ValueError("a prompt of a wrong task needs more than one task")
-        alike = [other for other in wrong if other.partition("/")[0] == name.partition("/")[0]]
-        name = str(draw.choice(alike or wrong))
-    body, task = parse(name)
-    episodes = body.episodes(task, "train", _TOGETHER)
-    tokens = body.encode([episodes[draw.integers(len(episodes))]])
-    starts = np.flatnonzero(tokens.places == 0)
-    late = starts[starts >= len(tokens.ids) - room]
-    first = {"end": late[0] if len(late) else 0, "uniform": draw.choice(starts)}.get(kind, 0)
-    return cut(tokens, int(first), int(first) + room)
-
-
-def cut(tokens: Tokens, first: int, last: int) -> Tokens:
-    """The tokens from one place on and before another, as the beginning of a context."""
-    part = tokens._replace(**{name: getattr(tokens, name)[first:last] for name in ("ids", "places", "targets", "intervals")})
-    nowhere = np.zeros(0, np.int64)
-    return part._replace(sections=nowhere, episodes=nowhere)
-
-
 def scoreboard(
     network: Generalist,
     names: Iterable[str],
     *,
     episodes: int = 100,
     prompts: Sequence[str] = ("none",),
-    neighbours: int,
+    neighbours: int | Mapping[str, int],
     seed: int = 0,
     report: Any = lambda name: None,
 ) -> Facts:
     """Play `episodes` test seeds of each task, named as in `babyai-compact/GoToLocal`, and compare.
 
     For each task and whoever plays: mean return with its 95 % interval, interquartile mean, minimum, success rate with its interval,
-    and the normalised score. `neighbours` is how many training episodes the nearest neighbour knows.
+    and the normalised score. `neighbours` is how many training episodes the nearest neighbour knows, of each task or told by name.
+    Tasks that are no play, such as `scenes/caption-shapes`, are examined instead (`examination.py`).
     """
-    names, tasks = list(names), {}
+    names, tasks, examined = list(names), {}, {}
     for kind in prompts:
         catalog.require(kind, PROMPTS, "prompt")
+    playable = [name for name in names if name.partition("/")[0] in EMBODIMENTS]
     for name in names:
+        if name not in playable:
+            examined[name] = examine(network, name, episodes, seed=seed)
+            report(name)
+            continue
         body, task = parse(name)
         seeds = SEEDS["test"][seed : seed + episodes]
-        known = body.episodes(task, "train", neighbours)
+        known = body.episodes(task, "train", neighbours if isinstance(neighbours, int) else neighbours[name])
         played = {"expert": _expert(body, task, seeds), "random": play(Random(body, seed), body, task, seeds)}
         played["nearest neighbour"] = play(Nearest(body, known), body, task, seeds)
         for kind in prompts:
-            begin = prompt(kind, name, names, room=network.body.reach // 2, seed=seed)
+            begin = prompt(kind, name, playable, room=network.body.reach // 2, seed=seed)
             players = Players(network, body.tokenizer, _TOGETHER, prompt=begin)
             players.reset(seed=seed)
             label = "generalist" if kind == "none" else f"with prompt: {kind}"
@@ -184,19 +160,26 @@ def scoreboard(
         low, high = played["random"].returns.mean(), played["expert"].returns.mean()
         tasks[name] = {who: _summary(what, low, high) for who, what in played.items()}
         report(name)
-    return {"episodes": episodes, "seed": seed, "tasks": tasks, "mean": _means(tasks)}
+    return {
+        "episodes": episodes,
+        "seed": seed,
+        "tasks": tasks,
+        "domains": _by_domain(tasks),
+        "mean": _means(tasks),
+        "examined": examined,
+    }
 
 
 def score_run(folder: Path, **options: Any) -> Facts:
-    """The scoreboard of a run's generalist on the tasks of its training that can be played, kept in the folder as `scoreboard.json`.
+    """The scoreboard of a run's generalist on the tasks of its training, kept in the folder as `scoreboard.json`.
 
     Raises what `store.load` and `scoreboard` raise.
     """
     run = store.load(folder)
     assert isinstance(run.learner, Generalist)
     assert isinstance(run.tasks, Demonstrations)
-    playable = [name for name in run.tasks.names if name.partition("/")[0] in EMBODIMENTS]
-    known = int(np.max(np.diff(run.tasks.streams["train"].episode_of)))
+    counts = np.minimum(_MOST_NEIGHBOURS, np.diff(run.tasks.streams["train"].episode_of)).tolist()
+    known = dict(zip(run.tasks.names, counts, strict=True))
     settings, head = read_json(folder / store.CONFIG), measure.commit()
     told = ("command", "commit", "changed files", "seed", "steps", "versions", "machine")
     board = {
@@ -204,14 +187,14 @@ def score_run(folder: Path, **options: Any) -> Facts:
         "training": {name: settings[name] for name in told if name in settings}
         | {"seconds": round(sum(line["seconds"] for line in store.read_metrics(folder)))},
         "evaluation": {"commit": head[0] if head else None, "versions": measure.versions(), "machine": measure.machine()},
-        **scoreboard(run.learner, playable, neighbours=known, **options),
+        **scoreboard(run.learner, run.tasks.names, neighbours=known, **options),
     }
     write_json(folder / "scoreboard.json", board)
     return board
 
 
 def tables(board: Facts) -> list[Table]:
-    """A scoreboard to be printed: a table for each task, who plays best first, and one of the means over tasks at the end."""
+    """A scoreboard to be printed: tables for each task, who plays best first, of means over tasks, and of what was examined."""
     best_first = lambda players: sorted(players.items(), key=lambda item: -item[1]["return"])
     shown = []
     for name, players in board["tasks"].items():
@@ -219,11 +202,16 @@ def tables(board: Facts) -> list[Table]:
         for who, row in best_first(players):
             rest = (f"{row[column]:.2f}" for column in ("interquartile mean", "minimum", "normalised"))
             shown[-1].add_row(who, _shown(row, "success"), _shown(row, "return"), *rest)
-    title = f"mean of {len(board['tasks'])} tasks"
-    shown.append(Table("", "success", "return", "normalised", title=title, title_justify="left", box=None))
-    for who, row in best_first(board["mean"]):
-        shown[-1].add_row(who, *(f"{row[column]:.3f}" for column in ("success", "return", "normalised")))
-    return shown
+    domains = board["domains"] if len(board["domains"]) > 1 else {}
+    for what, mean in (*domains.items(), (f"mean of {len(board['tasks'])} tasks", board["mean"])):
+        shown.append(Table("", "success", "return", "normalised", title=what, title_justify="left", box=None))
+        for who, row in best_first(mean):
+            shown[-1].add_row(who, *(f"{row[column]:.3f}" for column in ("success", "return", "normalised")))
+    if board["examined"]:
+        shown.append(Table("", "right", "commonest", "nats a token", title="words and labels", title_justify="left", box=None))
+        for name, row in board["examined"].items():
+            shown[-1].add_row(name, _shown(row, "right"), f"{row['commonest']:.2f}", f"{row['nats a token']:.3f}")
+    return shown if board["tasks"] else shown[-1:]
 
 
 def _shown(row: Facts, name: str) -> str:
@@ -254,7 +242,13 @@ def _summary(played: Played, low: float, high: float) -> Facts:
     }
 
 
+def _by_domain(tasks: Facts) -> Facts:
+    """The means over the tasks of each embodiment, in the order in which they come."""
+    domains = dict.fromkeys(name.partition("/")[0] for name in tasks)
+    return {domain: _means({name: row for name, row in tasks.items() if name.partition("/")[0] == domain}) for domain in domains}
+
+
 def _means(tasks: Facts) -> Facts:
-    players = next(iter(tasks.values()))
+    players: Facts = next(iter(tasks.values()), {})
     columns = ("return", "success", "normalised")
     return {who: {name: float(np.mean([task[who][name] for task in tasks.values()])) for name in columns} for who in players}

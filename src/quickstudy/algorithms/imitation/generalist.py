@@ -48,9 +48,14 @@ class Config:
 def learner(config: Config, tasks: AbstractTaskDistribution, key: PRNGKeyArray) -> Generalist:
     """A generalist with fresh weights; raises `TypeError` unless the tasks are demonstrations."""
     known = _demonstrations(tasks)
+    return network(config, known.vocabulary.size, known.length, key)
+
+
+def network(config: Config, tokens: int, reach: int, key: PRNGKeyArray) -> Generalist:
+    """A network with fresh weights for a vocabulary of so many tokens, that sees the last `reach` of them."""
     dtype: DTypeLike = jnp.bfloat16 if config.bfloat16 else jnp.float32
     architecture = Architecture(config.width, config.layers, config.heads, gated=True, dtype=dtype)
-    return Generalist(known.vocabulary.size, architecture, reach=known.length, channels=config.channels, key=key)
+    return Generalist(tokens, architecture, reach=reach, channels=config.channels, key=key)
 
 
 def _demonstrations(tasks: AbstractTaskDistribution) -> Demonstrations:
