@@ -9,7 +9,7 @@ import pytest
 
 from quickstudy import report
 from quickstudy.report.charts import ticks
-from quickstudy.report.images import png
+from quickstudy.report.images import Animation, animated_png, png
 
 
 class Reader(HTMLParser):
@@ -121,6 +121,22 @@ def test_png_round_trip(tmp_path, shape):
     assert base64.b64decode(encoded) == png(image)
 
 
+def test_an_animated_png_is_read_back_frame_by_frame(tmp_path):
+    image_module = pytest.importorskip("PIL.Image")
+    frames = np.random.default_rng(0).integers(0, 256, (4, 5, 7, 3), dtype=np.uint8)
+    (tmp_path / "frames.png").write_bytes(animated_png(frames, 0.25))
+    with image_module.open(tmp_path / "frames.png") as back:
+        assert (back.n_frames, back.info["loop"]) == (4, 0)
+        for number, frame in enumerate(frames):
+            back.seek(number)
+            assert back.info["duration"] == 250
+            assert np.array_equal(np.asarray(back), frame)
+    encoded = re.search(r"base64,([^\"]+)", report.image_grid([Animation(frames, 0.25)], ["x"])).group(1)
+    assert base64.b64decode(encoded) == animated_png(frames, 0.25)
+
+
 def test_images_of_floats_are_refused():
     with pytest.raises((ValueError, TypeError), match=r"uint8|image"):
         png(np.zeros((3, 3)))
+    with pytest.raises((ValueError, TypeError), match=r"frames must be uint8|animated_png"):
+        animated_png(np.zeros((3, 3)), 0.1)
