@@ -52,15 +52,17 @@ def test_the_guide_to_tables_quotes_what_was_measured():
 
 def test_the_guide_to_the_generalist_plays_an_episode(capsys, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("MINARI_DATASETS_PATH", str(tmp_path / "minari"))
     assert main(["train", "generalist", "--preset", "smoke", "--out", "runs/generalist"]) == 0
     capsys.readouterr()
     scope: dict[str, object] = {}
     for code in re.findall(r"```python\n(.*?)```", (ROOT / "docs" / "guides" / "generalist.md").read_text(), flags=re.DOTALL):
         exec(compile(code, "generalist.md", "exec"), scope)
-    mission, outcome, first, *_ = capsys.readouterr().out.splitlines()
+    mission, outcome, first, *_, minari = capsys.readouterr().out.splitlines()
     assert mission.startswith("go to ")
     assert outcome in ("done", "not done")
     assert re.fullmatch(r'0: mission "go to .*", image patches 0, action \d', first)
+    assert re.fullmatch(r"\d+ steps, \d+ tokens, return 0\.\d+", minari)
 
 
 def test_the_guide_to_the_generalist_quotes_what_was_measured():

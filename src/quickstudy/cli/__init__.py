@@ -23,7 +23,7 @@ COMMANDS = {
     "claim": ("claiming", "a paper's finding, checked: the verdict from stored evidence, or measured now"),
     "bench": ("others", "speed of this machine against peers"),
     "report": ("others", "one self-contained HTML page for one or more runs"),
-    "data": ("data_sets", "data sets: list, fetch; demonstrations for the generalist agent: build, card, check"),
+    "data": ("data_sets", "data sets: list, fetch; demonstrations for the generalist agent: build, card, check, export, import"),
     "doctor": ("doctor", "versions, devices, caches, extras, and whether compiling works"),
 }
 

@@ -9,18 +9,20 @@ from quickstudy.cli.flags import Parser, count
 from quickstudy.cli.show_progress import show_progress
 
 _EPILOG = """build makes demonstrations for the generalist agent, and goes on where an earlier build stopped. card says what was built;
-check reads all of it and names what is damaged."""
+check reads all of it and names what is damaged. export writes recorded episodes of a task as a new data set in Minari's folder; import
+takes a data set from there into the domain minari."""
 
 
 def data_command(arguments: Sequence[str]) -> int:
-    """List the data sets, fetch one, or build, describe and check demonstrations."""
+    """List the data sets, fetch one, or build, describe, check, export and import demonstrations."""
     parser = Parser("data", "Data sets, fetched from their official homes or made here.", _EPILOG)
     parser.add_argument("action", choices=tuple(_ACTIONS))
-    parser.add_argument("name", nargs="?", help="a data set, for fetch; a domain, for build, card and check")
-    parser.add_argument("--out", type=Path, metavar="DIR", help="build, card, check: the domain's folder; in the cache by default")
-    group = parser.add_argument_group("build")
+    parser.add_argument("name", nargs="?", help="a data set, for fetch; Minari's name of one, for import; otherwise a domain")
+    parser.add_argument("task", nargs="?", help="a task, for export")
+    parser.add_argument("--out", type=Path, metavar="DIR", help="build, card, check, import: the domain's; in the cache by default")
+    group = parser.add_argument_group("build and export")
     group.add_argument(
-        "--episodes", type=count, default=1000, help="seeds of each task, rounded up to whole blocks of 100; 1000 by default"
+        "--episodes", type=count, default=1000, help="seeds of each task, for build rounded up to whole blocks of 100; 1000 by default"
     )
     group.add_argument(
         "--tasks",
@@ -31,7 +33,10 @@ def data_command(arguments: Sequence[str]) -> int:
     )
     group.add_argument("--split", default="train", choices=("train", "valid", "test"), help="train by default")
     group.add_argument("--jobs", type=count, default=1, help="how many processes work at it; 1 by default")
+    group.add_argument("--to-minari", metavar="ID", help="export: the new data set's name, such as babyai/go-to-local-v0")
     found = parser.read(arguments)
+    if found.task is not None and found.action != "export":
+        raise ValueError(f"there is no place for {found.task!r} in quickstudy data {found.action}; only export takes a task")
     return _ACTIONS[found.action](found)
 
 
@@ -87,8 +92,33 @@ def _check(found: argparse.Namespace) -> int:
     for complaint in complaints:
         print(complaint)
     if complaints:
-        raise OSError(f"{len(complaints)} of {len(shards)} shards are damaged: build again, which sets them aside and makes them anew")
+        remedy = "import" if found.name == "minari" else "build"
+        raise OSError(f"{len(complaints)} of {len(shards)} shards are damaged: {remedy} again, which makes them anew")
     print(f"{len(shards)} shards are whole")
+    return 0
+
+
+def _export(found: argparse.Namespace) -> int:
+    from quickstudy.generalist.data import minari_files, reading
+
+    domain = _domain(found)
+    for what, given in (("a task", found.task), ("a name: --to-minari ID", found.to_minari)):
+        if given is None:
+            raise ValueError(f"export needs {what}")
+    episodes = reading.episodes(domain, found.task, found.split, found.episodes)
+    name = minari_files.export(domain, found.task, found.split, episodes, found.to_minari)
+    print(f"{len(episodes)} episodes are the Minari data set {name} in {minari_files.minari_folder()}")
+    return 0
+
+
+def _import(found: argparse.Namespace) -> int:
+    from quickstudy.generalist.data import card, minari_files
+
+    if found.name is None:
+        raise ValueError(f"import needs the name of a Minari data set: {', '.join(minari_files.names()) or 'there is none'}")
+    done = minari_files.import_into_store(found.name, found.out)
+    told = card.write_card("minari", found.out)
+    print(f"{done.episodes} episodes imported as minari/{done.folder.name}, {done.rejected} rejected; {told} says what is in them")
     return 0
 
 
@@ -100,4 +130,4 @@ def _domain(found: argparse.Namespace) -> str:
     return catalog.require(found.name, build.DOMAINS, "domain")
 
 
-_ACTIONS = {"list": _list, "fetch": _fetch, "build": _build, "card": _card, "check": _check}
+_ACTIONS = {"list": _list, "fetch": _fetch, "build": _build, "card": _card, "check": _check, "export": _export, "import": _import}

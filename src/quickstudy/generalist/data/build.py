@@ -42,6 +42,7 @@ DOMAINS = {
     "scenes": Domain(_HERE + "scenes", "pictures of coloured objects with captions, and questions about them"),
     "characters": Domain(_HERE + "characters", "characters to be told apart after one or two drawings of each"),
     "sentences": Domain(_HERE + "sentences", "plain text: the package's documentation, and sentences about coloured objects"),
+    "minari": Domain(_HERE + "minari_files", "episodes that others recorded, imported from local data sets of Minari's"),
 }
 BLOCK = 100  # episodes; blocks of 400 take a seventh fewer bytes, but a worker makes one of 100 in seconds. Ours, measured
 Report = Callable[[int, Mapping[str, float]], None]

@@ -27,7 +27,12 @@ def card(domain: str, folder: Path | None = None) -> str:
     lines = [f"# {module.TITLE}", "", f"Licence: {module.LICENCE}.", ""]
     lines += [f"* Generator: {maker} ({count} shards)" for maker, count in sorted(makers.items())]
     lines += [f"* {caveat}" for caveat in module.CAVEATS]
-    lines += ["* Each seed of the generator belongs to one split, so no episode is in two.", "", _total(shards), ""]
+    lines += [
+        "* Each seed, or number of an imported episode, belongs to one split, so no episode is in two.",
+        "",
+        _total(shards),
+        "",
+    ]
     head = ("task", "split", "seeds", "episodes", "steps", "mean return", "mean length", "bytes per step", "rejected")
     lines += ["| " + " | ".join(row) + " |" for row in (head, ("---",) * 2 + ("---:",) * 6 + ("---",), *rows)]
     return "\n".join(lines) + "\n"
