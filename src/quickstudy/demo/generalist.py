@@ -53,12 +53,11 @@ def show(say: Callable[[str], None]) -> list[Section]:
         right = sum(said == truth for _, said, truth in lines)
         say(f'{scene:<18} {right:>2} of {len(lines)} captions exact, such as "{lines[0][1]}"')
     answers, drawings = tell_apart(generalist)
-    say(
-        f"{'characters':<18} {100 * np.mean(answers):.0f} % of {len(answers)} right, one example of each of five classes (chance: 20 %)"
-    )
+    share = f"{100 * np.mean(answers):.0f} %"
+    say(f"{'characters':<18} {share} of {len(answers)} right after one example of each of five classes (chance: 20 %)")
     head = paragraph(
-        "One network, the same weights throughout. What it does depends on what it is shown: it follows a mission in words, says what a "
-        "picture shows, and tells new characters apart after one example of each."
+        "One network, the same weights throughout. What it does depends on what it is shown: it follows a mission in words, says what "
+        "a picture shows, and tells new characters apart after one example of each."
     )
     numbers = [(level, f"{sum(life.success for life in lives)} of {len(lives)}") for level, lives in found.items()]
     numbers += [(scene, f"{sum(said == truth for _, said, truth in lines)} of {len(lines)}") for scene, lines in captions.items()]
