@@ -135,6 +135,18 @@ def test_an_episode_comes_back_from_its_tokens(task):
     assert body.tokenizer.describe(body.encode(episodes[:1])).startswith(f"0: action {arms}, reward 2, action 0\n1: action 0, ")
 
 
+def test_what_is_seen_in_play_has_the_tokens_of_what_was_recorded():
+    body, task = embodiments.parse("bandits-plain/bernoulli-5")
+    episode = recorded(task, SEEDS["test"][2])
+    tokens, world = body.encode([episode]), body.environment(task, SEEDS["test"][2])
+    observation, played = body.observe(world.reset()), []
+    for action in episode.actions:
+        assert body.tokenizer.observation_space.contains(observation)
+        played += body.tokenizer.step(observation, first=True).ids.tolist()
+        observation = body.observe(world.step(action).observation)
+    assert played == tokens.ids[~tokens.is_action].tolist()
+
+
 def test_what_is_not_there_is_refused_in_a_sentence():
     with pytest.raises(ValueError, match="did you mean 'bernoulli-5'"):
         bandits.environment("bernouli-5", 0)

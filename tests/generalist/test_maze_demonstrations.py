@@ -79,7 +79,7 @@ def test_all_free_cells_are_joined_in_trees_by_one_way_only(task):
 
 
 def test_moves_walls_and_rewards_are_those_of_the_gridworld():
-    world = mazes.environment("loops-7", 5)
+    world = mazes.environment("loops-7", 10)
     kinds = np.where(world.free, Kind.FLOOR, Kind.WALL)
     kinds[world.goal] = Kind.GOAL
     theirs = level_from(jnp.asarray(kinds), jnp.array(world.start), window=3, horizon=1_000)
@@ -97,7 +97,7 @@ def test_moves_walls_and_rewards_are_those_of_the_gridworld():
         assert reward == float(their_reward) == observation["reward"]
         standing = theirs.begin(key) if ends else standing
         paid += reward
-    assert paid >= 1  # so a new beginning was compared, too
+    assert paid == 2  # so a new beginning was compared, too
 
 
 @pytest.mark.parametrize("task", TASKS)
@@ -147,12 +147,13 @@ def test_the_expert_beats_the_nearest_neighbour_and_chance(task):
     assert max(random.success.mean(), neighbour.success.mean()) < 0.25
 
 
-def test_a_life_ends_after_its_last_step():
-    world = mazes.environment("tree-7", 0)
+@pytest.mark.parametrize(("task", "limit"), [("tree-7", 100), ("loops-9", 150)])
+def test_a_life_ends_after_its_last_step(task, limit):
+    world = mazes.environment(task, 1)
     world.reset()
     wall = next(move for move in range(4) if not world._is_free(mazes._plus(world.start, mazes.MOVES[move])))
-    steps = [world.step(wall) for _ in range(mazes.LIMIT)]
-    assert [step.end for step in steps] == [False] * (mazes.LIMIT - 1) + [True]
+    steps = [world.step(wall) for _ in range(limit)]
+    assert [step.end for step in steps] == [False] * (limit - 1) + [True]
     assert not steps[-1].success
 
 
@@ -166,6 +167,18 @@ def test_an_episode_comes_back_from_its_tokens(task):
     for name, values in body.raw(episodes).items():
         np.testing.assert_array_equal(observations[name], values)
     np.testing.assert_array_equal(actions, np.concatenate([episode.actions for episode in episodes]))
+
+
+def test_what_is_seen_in_play_has_the_tokens_of_what_was_recorded():
+    body, task = embodiments.parse("mazes-plain/loops-9")
+    episode = recorded(task, SEEDS["test"][2])
+    tokens, world = body.encode([episode]), body.environment(task, SEEDS["test"][2])
+    observation, played = body.observe(world.reset()), []
+    for action in episode.actions:
+        assert body.tokenizer.observation_space.contains(observation)
+        played += body.tokenizer.step(observation, first=True).ids.tolist()
+        observation = body.observe(world.step(action).observation)
+    assert played == tokens.ids[~tokens.is_action].tolist()
 
 
 def test_what_is_not_there_is_refused_in_a_sentence():
