@@ -1,6 +1,6 @@
 """Gittins indices as tables: what an arm is worth when it may be left at any time.
 
-Without JAX, because who only makes episodes does not need it; the strategy for bandits is in `quickstudy.algorithms.references.gittins`.
+Without JAX, because who only makes episodes does not need it; the strategy is `quickstudy.algorithms.references.gittins`.
 
 The index of an arm that succeeded s and failed f times is the sure payoff w of a *known* arm that makes a player indifferent between
 the two. A grid of w is calibrated by backward induction: with
