@@ -23,9 +23,9 @@ from quickstudy.algorithms.references import (
 from quickstudy.algorithms.references.beliefs import solve_bandit
 from quickstudy.algorithms.references.counting import Counts, posterior_mean
 from quickstudy.algorithms.references.gaussian import normal_posterior
-from quickstudy.algorithms.references.gittins import discounted_indices, finite_horizon_indices
 from quickstudy.check import check_learner
 from quickstudy.core import lifetime
+from quickstudy.gittins_indices import discounted_indices, finite_horizon_indices
 from quickstudy.tasks import BernoulliBandit, CorrelatedBandit, GaussianBandit, RestlessBandit, Sinusoid
 from quickstudy.tasks.bandits import BernoulliArms
 

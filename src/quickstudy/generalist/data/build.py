@@ -39,6 +39,8 @@ _HERE = "quickstudy.generalist.data."
 DOMAINS = {
     "babyai": Domain(_HERE + "babyai", "instructions in a gridworld, played by minigrid's bot (BabyAI)"),
     "metaworld": Domain(_HERE + "metaworld", "a robot arm at a table, moved by scripted policies (Meta-World)"),
+    "bandits": Domain(_HERE + "bandits", "arms that pay with unknown probabilities, pulled by Gittins indices"),
+    "mazes": Domain(_HERE + "mazes", "a hidden goal to be found and then gone to, by an explorer that draws its own map"),
     "scenes": Domain(_HERE + "scenes", "pictures of coloured objects with captions, and questions about them"),
     "characters": Domain(_HERE + "characters", "characters to be told apart after one or two drawings of each"),
     "sentences": Domain(_HERE + "sentences", "plain text: the package's documentation, and sentences about coloured objects"),
