@@ -5,8 +5,13 @@ import jax
 import jax.numpy as jnp
 import jax.random as jr
 import numpy as np
+import pytest
 
 from quickstudy.algorithms.imitation import generalist
+from quickstudy.generalist import mixtures
+from quickstudy.generalist.data import babyai, characters, metaworld, scenes
+from quickstudy.generalist.demonstrations import demonstrations
+from quickstudy.generalist.embodiments import parse
 
 KEY = jr.key(0)
 PRESET = generalist.PRESETS["smoke"]
@@ -34,3 +39,38 @@ def test_matrices_decay_and_norms_and_biases_do_not():
     assert mask.body.blocks.before_attention.weight is False  # one row for each layer
     assert mask.body.last.bias is False
     assert jnp.ndim(NETWORK.body.blocks.before_attention.weight) == 2
+
+
+def test_observed_numbers_have_their_share_of_the_loss():
+    body, task = parse("metaworld-lean/reach")
+    tokens = body.encode([body.record(task, seed) for seed in (0, 2)])
+    tasks = demonstrations({"train": {task: tokens}}, body.tokenizer.vocabulary, length=48)
+    network = generalist.learner(PRESET.config, tasks, KEY)
+    window = tasks.sample(KEY, "train")
+    # Two whole steps of 18 numbers and 4 of an action, and a part of a third. Nothing is asked of a window's first number.
+    counts, observed = np.asarray(window.counts), np.asarray(window.observed)
+    assert not (counts & observed).any()
+    assert (counts.sum(), observed.sum()) == (
+        2 * 4,
+        2 * 18 + 2,
+    )
+    logits = network.logits(network.unroll(window.seen, patches=1))
+    surprise = -np.asarray(jax.nn.log_softmax(logits))[np.arange(48), np.asarray(window.following)]
+    found, _ = generalist.loss(network, window, None, patches=1, targets=tasks.targets, observations=0.25)
+    np.testing.assert_allclose(found, 0.75 * surprise[counts].mean() + 0.25 * surprise[observed].mean(), rtol=1e-4)
+
+
+@pytest.mark.parametrize("name", ["laptop", "gpu", "paper"])
+def test_presets_too_large_for_tests_make_networks_of_their_size(name):
+    config = generalist.PRESETS[name].config
+    made = eqx.filter_eval_shape(lambda: generalist.network(config, 4_105, 1_024, KEY))
+    count = sum(leaf.size for leaf in jax.tree.leaves(made) if isinstance(leaf, jax.ShapeDtypeStruct))
+    low, high = {"laptop": (1e6, 4e6), "gpu": (25e6, 35e6), "paper": (79e6, 85e6)}[name]
+    assert low <= count <= high, f"{count:,}"
+
+
+def test_mixtures_name_what_the_domains_have():
+    assert mixtures.SINGLE_ROOM == babyai.SINGLE_ROOM
+    assert metaworld.GROUPS["mt10"] == mixtures.MT10
+    assert [name.partition("/")[2] for name in mixtures.SCENES] == list(scenes.TASKS)
+    assert [name.partition("/")[2] for name in mixtures.CHARACTERS] == list(characters.TASKS[:2])

@@ -28,12 +28,14 @@ from quickstudy.generalist.vocabulary import Vocabulary
 class Window(AbstractTask):
     """A stretch of tokens, each to be answered with logits of the next.
 
+    `counts` marks the ticks after which text or part of an action follows, `observed` those before a number that is observed.
     The score of a tick is the log-likelihood, in nats, of the next token if that is text or part of an action; otherwise it is zero.
     """
 
     seen: Seen
     following: Int[Array, " ticks"]
     counts: Bool[Array, " ticks"]
+    observed: Bool[Array, " ticks"]
 
     def reset(self, key: PRNGKeyArray) -> tuple[Int[Array, ""], Seen]:
         first = jnp.zeros((), jnp.int32)
@@ -139,7 +141,8 @@ class Demonstrations(AbstractTaskDistribution):
         # Tokens that are no patches show the first one, at which nothing looks.
         pixels = stream.patches[jnp.maximum(ids[:-1] - self.vocabulary.size, 0)]
         seen = Seen(ids[:-1], places[:-1], pixels, stream.intervals[index[:-1]], fresh[:-1])
-        return Window(seen, ids[1:], stream.targets[index[1:]] & ~fresh[1:])
+        counts, onward = stream.targets[index[1:]], ~fresh[1:]
+        return Window(seen, ids[1:], counts & onward, ~counts & onward & (ids[1:] < self.vocabulary.separator))
 
 
 def demonstrations(

@@ -10,18 +10,17 @@ Builds on: language models, decision transformers, behaviour cloning. Led to: RT
 """
 
 import dataclasses
-from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 import optax
 from jax.typing import DTypeLike
-from jaxtyping import Array, Float, PRNGKeyArray, PyTree
+from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray, PyTree
 
 from quickstudy.claims import Claim
 from quickstudy.core import AbstractTaskDistribution
+from quickstudy.generalist import mixtures
 from quickstudy.generalist.demonstrations import Demonstrations, Window
 from quickstudy.generalist.network import Generalist
 from quickstudy.nn.transformer import Architecture
@@ -35,6 +34,7 @@ class Config:
     width: int = 128  # ours; Reed et al. 2022: 768, 1,536 and 2,048
     layers: int = 4  # ours; Reed et al. 2022: 8, 12 and 24
     heads: int = 4  # ours; Reed et al. 2022: 24, 12 and 16
+    feed_forward: int = 4  # Shazeer 2020, of which GEGLU takes two thirds; 6 makes the hidden units of Reed et al. 2022
     channels: int = 32  # of a patch's residual block, ours
     bfloat16: bool = False  # ours: accelerators only
     learning_rate: float = 0.001  # ours; Reed et al. 2022: 0.0001 over a million steps
@@ -43,6 +43,7 @@ class Config:
     weight_decay: float = 0.1  # Reed et al. 2022, appendix C (recalled); of matrices only
     drop: float = 0.1  # stochastic depth, Reed et al. 2022, appendix C (recalled)
     windows_per_step: int = 16  # ours; Reed et al. 2022: 512
+    observations: float = 0.0  # Reed et al. 2022: observations are not predicted; 0.005 in JAT (Gallouédec et al. 2024)
 
 
 def learner(config: Config, tasks: AbstractTaskDistribution, key: PRNGKeyArray) -> Generalist:
@@ -54,7 +55,7 @@ def learner(config: Config, tasks: AbstractTaskDistribution, key: PRNGKeyArray) 
 def network(config: Config, tokens: int, reach: int, key: PRNGKeyArray) -> Generalist:
     """A network with fresh weights for a vocabulary of so many tokens, that sees the last `reach` of them."""
     dtype: DTypeLike = jnp.bfloat16 if config.bfloat16 else jnp.float32
-    architecture = Architecture(config.width, config.layers, config.heads, gated=True, dtype=dtype)
+    architecture = Architecture(config.width, config.layers, config.heads, feed_forward=config.feed_forward, gated=True, dtype=dtype)
     return Generalist(tokens, architecture, reach=reach, channels=config.channels, key=key)
 
 
@@ -65,21 +66,44 @@ def _demonstrations(tasks: AbstractTaskDistribution) -> Demonstrations:
 
 
 def loss(
-    network: Generalist, window: Window, key: PRNGKeyArray | None, *, patches: int, targets: int, drop: float = 0.0
+    network: Generalist,
+    window: Window,
+    key: PRNGKeyArray | None,
+    *,
+    patches: int,
+    targets: int,
+    drop: float = 0.0,
+    observations: float = 0.0,
 ) -> tuple[Float[Array, ""], Metrics]:
     """The mean cross-entropy in nats of a window's text and action tokens, and the share that are foreseen.
 
-    At most `patches` of its tokens are patches, and `targets` text or actions: only these are compared with the whole vocabulary.
+    At most `patches` of its tokens are patches, and `targets` text or actions: only these are compared with the whole vocabulary. The
+    numbers that are observed have the share `observations` of the loss.
     """
     features = network.unroll(window.seen, patches=patches, key=key, drop=drop)
-    where = jnp.nonzero(window.counts, size=targets, fill_value=0)[0]
-    real = (jnp.arange(targets) < jnp.sum(window.counts)).astype(jnp.float32)
-    logits, truth = network.logits(features[where]), jnp.where(window.counts[where], window.following[where], 0)
+    surprise, right = _foresee(network, features, window.following, window.counts, targets)
+    if observations:
+        # Gallouédec et al. 2024, "Jack of All Trades, Master of Some", section 3 (recalled): both means, with these shares.
+        seen, _ = _foresee(network, features, window.following, window.observed, window.following.shape[0])
+        surprise = (1 - observations) * surprise + observations * seen
+    return surprise, {"score": right}
+
+
+def _foresee(
+    network: Generalist,
+    features: Float[Array, "ticks width"],
+    following: Int[Array, " ticks"],
+    which: Bool[Array, " ticks"],
+    most: int,
+) -> tuple[Float[Array, ""], Float[Array, ""]]:
+    """The mean surprise at marked tokens, of which there are at most so many, and the share of them that were the likeliest."""
+    where = jnp.nonzero(asked, size=most, fill_value=0)[0]
+    real = (jnp.arange(most) < jnp.sum(asked)).astype(jnp.float32)
+    logits, truth = network.logits(features[where]), jnp.where(asked[where], following[where], 0)
     mean = lambda values: jnp.sum(real * values) / jnp.maximum(jnp.sum(real), 1.0)
-    surprise = mean(optax.softmax_cross_entropy_with_integer_labels(logits, truth))
     # The likeliest is right if no logit is above the right one's: an argmax takes as long as the product with the embedding.
     right = jnp.take_along_axis(logits, truth[:, None], axis=1)[:, 0] >= jnp.max(logits, axis=1)
-    return surprise, {"score": mean(right.astype(jnp.float32))}
+    return mean(optax.softmax_cross_entropy_with_integer_labels(logits, truth)), mean(right.astype(jnp.float32))
 
 
 def _matrices(weights: PyTree) -> PyTree:
@@ -95,8 +119,9 @@ def program(config: Config, tasks: AbstractTaskDistribution) -> Program:
     rate = optax.warmup_cosine_decay_schedule(
         0.0, config.learning_rate, config.warmup, max(config.steps, config.warmup + 1), 0.1 * config.learning_rate
     )
+    bounds = {"patches": known.patches, "targets": known.targets}
     return descend(
-        lambda network, window, key: loss(network, window, key, patches=known.patches, targets=known.targets, drop=config.drop),
+        lambda network, window, key: loss(network, window, key, drop=config.drop, observations=config.observations, **bounds),
         tasks,
         # (0.9, 0.95): Reed et al. 2022, appendix C (recalled); clipping: ours.
         optax.chain(
@@ -109,80 +134,36 @@ def program(config: Config, tasks: AbstractTaskDistribution) -> Program:
     )
 
 
-def _recorded(
-    names: Sequence[str], *, episodes: int | Mapping[str, int], held_out: int, length: int, **options: Any
-) -> Demonstrations:
-    # Here, because a network alone needs neither simulators nor the text model.
-    from quickstudy.generalist import embodiments
-
-    return embodiments.recorded(names, episodes=episodes, held_out=held_out, length=length, **options)
-
-
-# The levels of BabyAI that are one room, as `data/babyai.py` lists them.
-_SINGLE_ROOM = tuple(
-    f"babyai-compact/{level}"
-    for level in (
-        *("GoToRedBallGrey", "GoToRedBallNoDists", "GoToRedBall", "GoToRedBlueBall", "GoToObj", "GoToLocal"),
-        *("PickupDist", "PickupLoc", "PutNextLocal", "OneRoomS8", "GoToLocalS6N3", "PutNextLocalS6N4"),
-    )
-)
-_MT10 = tuple(
-    f"metaworld-lean/{task}"
-    for task in (
-        *("reach", "push", "pick-place", "door-open", "drawer-open", "drawer-close"),
-        *("button-press-topdown", "peg-insert-side", "window-open", "window-close"),
-    )
-)
-_SCENES = tuple(f"scenes/{what}-{style}" for what in ("caption", "question") for style in ("gridworld", "shapes"))
-_CHARACTERS = ("characters/characters-5-way-1-shot", "characters/characters-5-way-2-shot")
-
-
-class Share(NamedTuple):
-    """How often a task is drawn, beside other weights, and how many training episodes there are of it."""
-
-    weight: float
-    episodes: int
-
-
-# Ours: as many episodes as a laptop makes in a quarter of an hour. The levels that took longest in the preset `single-room` are drawn
-# most often; the others are parts of them.
-_LAPTOP = (
-    dict.fromkeys(_SINGLE_ROOM, Share(0.3, 3_000))
-    | {
-        "babyai-compact/GoToLocal": Share(2.0, 20_000),
-        "babyai-compact/PickupDist": Share(1.0, 20_000),
-        "babyai-compact/PickupLoc": Share(3.0, 20_000),
-        "babyai-compact/PutNextLocal": Share(5.0, 20_000),
-        "babyai-compact/PutNextLocalS6N4": Share(2.0, 20_000),
-    }
-    | dict.fromkeys(_MT10, Share(0.7, 1_000))
-    | dict.fromkeys(_SCENES, Share(1.0, 10_000))
-    | dict.fromkeys(_CHARACTERS, Share(2.0, 10_000))
-    | {"sentences/sentences": Share(0.5, 3_000)}
-)
-
-
-def _laptop() -> Demonstrations:
-    weights = {name: share.weight for name, share in _LAPTOP.items()}
-    episodes = {name: share.episodes for name, share in _LAPTOP.items()}
-    return _recorded(tuple(_LAPTOP), episodes=episodes, held_out=100, length=256, weights=weights, unprompted=_CHARACTERS)
-
-
 PRESETS = {
-    "laptop": Preset(Config(steps=8_000), _laptop, 8_000, 256, "not measured yet"),
+    "laptop": Preset(Config(steps=8_000), mixtures.laptop, 8_000, 256, "not measured yet"),
     "single-room": Preset(
         Config(steps=4_000),
-        lambda: _recorded(_SINGLE_ROOM, episodes=3_000, held_out=100, length=256),
+        mixtures.single_room,
         4_000,
         256,
         "0.88 of missions done, 7 of 12 levels at 0.99; an hour and ten minutes of a core",
     ),
+    "ci": Preset(
+        Config(width=32, layers=2, heads=2, channels=8, steps=200, warmup=20, windows_per_step=8), mixtures.ci, 200, 64, "it learns"
+    ),
     "smoke": Preset(
-        Config(width=8, layers=1, heads=2, channels=2, steps=4, warmup=2, windows_per_step=2),
-        lambda: _recorded(("babyai-compact/GoToObj", "babyai-compact/GoToLocal"), episodes=4, held_out=2, length=24),
-        4,
-        4,
-        "it runs",
+        Config(width=8, layers=1, heads=2, channels=2, steps=4, warmup=2, windows_per_step=2), mixtures.smoke, 4, 4, "it runs"
+    ),
+    # 28 million numbers. Rates and steps as those of GPT-2's size in Reed et al. 2022, shorter: ours, not measured.
+    "gpu": Preset(
+        Config(512, 8, 8, channels=64, bfloat16=True, learning_rate=5e-4, steps=30_000, warmup=1_000, windows_per_step=64),
+        mixtures.gpu,
+        30_000,
+        1_024,
+        "not measured: no accelerator was at hand",
+    ),
+    # The shape of their smallest network, with their rates.
+    "paper": Preset(
+        Config(768, 8, 24, 6, 96, True, learning_rate=1e-4, steps=1_000_000, warmup=15_000, windows_per_step=512),
+        mixtures.paper,
+        1_000_000,
+        1_024,
+        "not measured: no accelerator was at hand",
     ),
 }
 CLAIMS: tuple[Claim, ...] = ()

@@ -1,0 +1,107 @@
+"""Mixtures: which tasks a generalist is trained on, how often each is drawn, and how many episodes of each there are.
+
+Weights are by hand, as in Reed et al. 2022, "A Generalist Agent", table 1, whose domains are drawn about equally often.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+from quickstudy.generalist.demonstrations import Demonstrations
+
+
+class Share(NamedTuple):
+    """How often a task is drawn, beside the weights of others, and how many seeds for training its episodes come from."""
+
+    weight: float
+    episodes: int
+
+
+# The levels of BabyAI that are one room, as `data/babyai.py` lists them: here without minigrid, which a list does not need.
+SINGLE_ROOM = (
+    *("GoToRedBallGrey", "GoToRedBallNoDists", "GoToRedBall", "GoToRedBlueBall", "GoToObj", "GoToLocal"),
+    *("PickupDist", "PickupLoc", "PutNextLocal", "OneRoomS8", "GoToLocalS6N3", "PutNextLocalS6N4"),
+)
+# Meta-World's ten, in its own order.
+MT10 = (
+    *("reach", "push", "pick-place", "door-open", "drawer-open", "drawer-close"),
+    *("button-press-topdown", "peg-insert-side", "window-open", "window-close"),
+)
+SCENES = tuple(f"scenes/{what}-{style}" for what in ("caption", "question") for style in ("gridworld", "shapes"))
+CHARACTERS = ("characters/characters-5-way-1-shot", "characters/characters-5-way-2-shot")
+TEXT = "sentences/sentences"
+
+
+def named(embodiment: str, tasks: Sequence[str], weight: float, episodes: int) -> dict[str, Share]:
+    """The same share for several tasks of an embodiment.
+
+    >>> named("babyai-compact", ["GoToObj"], 0.5, 10)
+    {'babyai-compact/GoToObj': Share(weight=0.5, episodes=10)}
+    """
+    return {f"{embodiment}/{task}": Share(weight, episodes) for task in tasks}
+
+
+def mixture(shares: Mapping[str, Share], *, held_out: int, length: int) -> Demonstrations:
+    """Windows of `length` tokens of recorded tasks, `held_out` seeds of each for valid and for test.
+
+    Sequences of characters are never prompted: a label means another class in each of them. Raises as `embodiments.recorded` does.
+    """
+    from quickstudy.generalist.embodiments import recorded  # needs simulators and the text model, which a network alone does not
+
+    return recorded(
+        tuple(shares),
+        episodes={name: share.episodes for name, share in shares.items()},
+        held_out=held_out,
+        length=length,
+        weights={name: share.weight for name, share in shares.items()},
+        unprompted=[name for name in shares if name.startswith("characters/")],
+    )
+
+
+def single_room() -> Demonstrations:
+    """Twelve levels of BabyAI, equally often."""
+    return mixture(named("babyai-compact", SINGLE_ROOM, 1.0, 3_000), held_out=100, length=256)
+
+
+def laptop() -> Demonstrations:
+    """Levels, a robot arm, pictures with captions and questions, characters and text: what a laptop makes in half an hour."""
+    # The levels that took longest in `single_room` are drawn most often; the others are parts of them.
+    shares = named("babyai-compact", SINGLE_ROOM, 0.3, 3_000) | {
+        "babyai-compact/GoToLocal": Share(2.0, 20_000),
+        "babyai-compact/PickupDist": Share(1.0, 20_000),
+        "babyai-compact/PickupLoc": Share(3.0, 20_000),
+        "babyai-compact/PutNextLocal": Share(5.0, 20_000),
+        "babyai-compact/PutNextLocalS6N4": Share(2.0, 20_000),
+    }
+    shares |= named("metaworld-lean", MT10, 0.7, 1_000)
+    shares |= dict.fromkeys(SCENES, Share(1.0, 10_000)) | dict.fromkeys(CHARACTERS, Share(2.0, 10_000)) | {TEXT: Share(0.5, 3_000)}
+    return mixture(shares, held_out=100, length=256)
+
+
+def gpu() -> Demonstrations:
+    """All of BabyAI's and Meta-World's tasks beside the others, for one accelerator."""
+    return _everything("babyai-compact", "metaworld-lean", episodes=20_000)
+
+
+def paper() -> Demonstrations:
+    """The tasks of `gpu` in the paper's own reading: every symbol and number, and text at every step."""
+    return _everything("babyai-symbolic", "metaworld-full", episodes=100_000)
+
+
+def _everything(levels: str, arm: str, *, episodes: int) -> Demonstrations:
+    from quickstudy.generalist.data import babyai, metaworld
+
+    shares = named(levels, babyai.LEVELS, 1.0, episodes) | named(arm, metaworld.GROUPS["all"], 1.0, 1_000)
+    shares |= dict.fromkeys((*SCENES, *CHARACTERS), Share(2.0, 20_000)) | {TEXT: Share(2.0, 20_000)}
+    return mixture(shares, held_out=100, length=1_024)
+
+
+def ci() -> Demonstrations:
+    """A little of each kind, so few episodes that they are made on the spot."""
+    shares = named("babyai-compact", ("GoToRedBallNoDists", "GoToObj"), 1.0, 50)
+    shares |= {SCENES[0]: Share(1.0, 50), CHARACTERS[0]: Share(1.0, 50)}
+    return mixture(shares, held_out=20, length=64)
+
+
+def smoke() -> Demonstrations:
+    """The least that can be trained on."""
+    return mixture(named("babyai-compact", ("GoToObj", "GoToLocal"), 1.0, 4), held_out=2, length=24)
