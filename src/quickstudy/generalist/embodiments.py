@@ -63,7 +63,12 @@ def _one_after_the_other(values: Sequence[Any]) -> Any:
 
 
 # The encodings of the domains that are played, told without loading these.
-_ENCODINGS = {"babyai": ("compact", "patches", "symbolic"), "metaworld": ("full", "lean", "named")}
+_ENCODINGS = {
+    "babyai": ("compact", "patches", "symbolic"),
+    "metaworld": ("full", "lean", "named"),
+    "control": ("plain", "named"),
+    "toytext": ("plain", "named"),
+}
 EMBODIMENTS: dict[str, Callable[[str], Embodiment]] = {
     f"{domain}-{encoding}": functools.partial(_played, domain, encoding)
     for domain, encodings in _ENCODINGS.items()

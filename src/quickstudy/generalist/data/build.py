@@ -39,6 +39,8 @@ _HERE = "quickstudy.generalist.data."
 DOMAINS = {
     "babyai": Domain(_HERE + "babyai", "instructions in a gridworld, played by minigrid's bot (BabyAI)"),
     "metaworld": Domain(_HERE + "metaworld", "a robot arm at a table, moved by scripted policies (Meta-World)"),
+    "control": Domain(_HERE + "control", "poles, cars and pendulums, moved by a few lines of mechanics (Gymnasium's classic control)"),
+    "toytext": Domain(_HERE + "toy_text", "lakes, cliffs, taxis and cards, played by exact solutions (Gymnasium's toy text)"),
     "scenes": Domain(_HERE + "scenes", "pictures of coloured objects with captions, and questions about them"),
     "characters": Domain(_HERE + "characters", "characters to be told apart after one or two drawings of each"),
     "sentences": Domain(_HERE + "sentences", "plain text: the package's documentation, and sentences about coloured objects"),

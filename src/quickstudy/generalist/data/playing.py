@@ -24,3 +24,15 @@ class Encoding(NamedTuple):
     text_every: int  # text is written at step 0 and every so many steps
     separator: bool  # whether a separator stands between observation and action
     observe: Callable[[Mapping[str, Any]], dict[str, Any]]
+
+
+def text_every(tokens: int) -> int:
+    """How many steps of so many tokens to leave between texts that name the task.
+
+    Windows of training begin where text is written. Were it at step 0 alone, the later part of a long episode would never be in one.
+    So 160 tokens at most stand between (ours: of windows of 256, these leave room for the text and a prompt).
+
+    >>> text_every(5), text_every(400)
+    (32, 1)
+    """
+    return max(1, 160 // tokens)
