@@ -5,7 +5,7 @@ import pytest
 
 from quickstudy.generalist import embodiments
 from quickstudy.generalist.data import build, control
-from quickstudy.generalist.data.playing import text_every
+from quickstudy.generalist.data.playing import disturbance, text_every
 from quickstudy.generalist.data.store import SEEDS
 from quickstudy.generalist.scoreboard import Random, play
 
@@ -26,7 +26,7 @@ def test_the_tasks_are_those_of_gymnasium():
 def test_a_recorded_episode_can_be_played_again(task, seed):
     episode, again = control.record(task, seed), control.record(task, seed)
     np.testing.assert_array_equal(again.actions, episode.actions)
-    random, world = control.disturbance(task, seed), control.environment(task, seed)
+    random, world = disturbance(task, seed), control.environment(task, seed)
     assert (random is not None) == (seed == 5) == episode.facts["disturbed"]
     observation, end, success, others = world.reset(), False, False, 0
     for state, action, reward in zip(episode.observations["state"], episode.actions, episode.rewards, strict=True):
@@ -45,7 +45,7 @@ def test_a_recorded_episode_can_be_played_again(task, seed):
     np.testing.assert_array_equal(world.reset()["state"], episode.observations["state"][0])
 
 
-# The means are of 300 even seeds: 500, -83, -101, 95.6 and -151. Of ten they vary most for Pendulum, whose start decides.
+# The means are of 300 even seeds: 500, -80, -101, 95.6 and -151. Of ten they vary most for Pendulum, whose start decides.
 @pytest.mark.parametrize(
     ("task", "mean", "least"),
     [

@@ -1,8 +1,12 @@
 """What domains share that are played: a step, and an encoding. Without JAX, because who only makes episodes does not need it."""
 
+import zlib
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
+import numpy as np
+
+from quickstudy.generalist.data.store import SEEDS
 from quickstudy.generalist.spaces import Space
 
 
@@ -36,3 +40,21 @@ def text_every(tokens: int) -> int:
     (32, 1)
     """
     return max(1, 160 // tokens)
+
+
+CHANCE = 0.1  # that another discrete action is executed, drawn uniformly; ours: at 0.2 CartPole's pole falls now and then
+
+
+def disturbance(task: str, seed: int) -> np.random.Generator | None:
+    """What draws the disturbance of an episode: a generator on odd seeds for training, else none.
+
+    >>> disturbance("CartPole", 4) is disturbance("CartPole", 2_000_001) is None
+    True
+    """
+    disturbs = seed in SEEDS["train"] and seed % 2 == 1
+    return np.random.default_rng([seed, zlib.crc32(task.encode())]) if disturbs else None
+
+
+def replaced(action: int, actions: int, random: np.random.Generator | None) -> int:
+    """What is executed in place of one of so many discrete actions: mostly itself."""
+    return int(random.integers(actions)) if random is not None and random.random() < CHANCE else action

@@ -8,6 +8,9 @@ The expert follows an optimal policy. It is computed by policy iteration (Howard
 from; for Blackjack by backward induction over sums, with cards from an endless deck. Of actions that are equally good it takes the
 first. What is random is the world: an episode that luck ends badly is kept, since its actions are the best ones all the same.
 
+CliffWalking and Taxi know no luck. So on every second seed for training another action is executed now and then, and what is stored is
+the expert's: else no episode would show how to come back to the shortest way. The idea is told in `control.py`.
+
 Success: FrozenLake the goal, CliffWalking the goal at any cost, Taxi the passenger at the destination, Blackjack a reward above 0.
 """
 
@@ -22,7 +25,7 @@ from jaxtyping import Float64, Int, Int64
 from quickstudy import catalog
 from quickstudy.generalist.data import naming
 from quickstudy.generalist.data.domain import draw_within, split_of_seed
-from quickstudy.generalist.data.playing import Encoding, Step, text_every
+from quickstudy.generalist.data.playing import CHANCE, Encoding, Step, disturbance, replaced, text_every
 from quickstudy.generalist.data.store import Episode, Facts
 from quickstudy.generalist.spaces import Space
 
@@ -37,7 +40,8 @@ LICENCE = "made here by Gymnasium's environments (MIT) and our solutions of them
 CAVEATS = (
     "No seed is left out: on slippery lakes and at cards the best policy often fails.",
     "The lakes' policy discounts by 0.995 a step and knows of no limit of steps, so within one it is a little less than optimal.",
-    "CliffWalking has one start and no luck: all of its episodes are equal. Taxi has 300 starts, so those of training come again.",
+    "On odd seeds for training some actions in CliffWalking and Taxi are replaced by chance: returns there are lower.",
+    "The other episodes of CliffWalking are all equal, in all splits: it has one start and no luck. Taxi has 300 starts.",
 )
 
 # --- the solutions -------------------------------------------------------------------------------------------------------------------
@@ -148,6 +152,7 @@ KINDS = {
     "Taxi": Kind("bring the passenger to the destination", (5, 5, 5, 4), 6, 200),
     "Blackjack": Kind("play blackjack", (32, 11, 2), 2, 100),
 }
+_WITHOUT_LUCK = ("CliffWalking", "Taxi")
 GROUPS = {"all": tuple(KINDS)}
 
 
@@ -162,7 +167,8 @@ def find(names: Sequence[str]) -> list[str]:
 
 def provenance() -> Facts:
     """Who makes the episodes, with the versions on which they depend."""
-    return {"generator": naming.with_versions("gymnasium", "numpy"), "expert": "ours: exact solutions by dynamic programming"}
+    disturbed = f"on every second seed for training, without luck in the world, a chance of {CHANCE} of another action"
+    return {"generator": naming.with_versions("gymnasium", "numpy"), "expert": f"ours, exact; {disturbed}"}
 
 
 def _kind(task: str) -> Kind:
@@ -223,7 +229,7 @@ class Environment:
             total, showing, usable = self.state
             stick, hit = hand_values(int(total), int(showing), bool(usable))
             return int(hit > stick + _EQUAL)
-        policy = _solved(self.task) if self.task in ("CliffWalking", "Taxi") else _lake_policy(_rows(self.world))
+        policy = _solved(self.task) if self.task in _WITHOUT_LUCK else _lake_policy(_rows(self.world))
         return int(policy[self.state])
 
     def _raw(self) -> Mapping[str, Any]:
@@ -274,15 +280,15 @@ def record(task: str, seed: int) -> Episode:
 
     No seed is rejected, whatever comes of it. Raises `ValueError` for an unknown task.
     """
-    world = environment(task, seed)
+    world, random = environment(task, seed), disturbance(task, seed) if task in _WITHOUT_LUCK else None
     observation, end, success = world.reset(), False, False
     seen, actions, rewards = [], [], []
     while not end:
         seen.append(observation["numbers"])
         actions.append(world.expert())
-        observation, reward, end, success = world.step(actions[-1])
+        observation, reward, end, success = world.step(replaced(actions[-1], _kind(task).actions, random))
         rewards.append(reward)
-    facts = {"seed": seed, "task": task, "success": success, "return": float(sum(rewards))}
+    facts = {"seed": seed, "task": task, "success": success, "return": float(sum(rewards)), "disturbed": random is not None}
     return Episode({"numbers": np.stack(seen)}, np.array(actions, np.uint8), np.array(rewards, np.float32), facts)
 
 
