@@ -68,6 +68,8 @@ _ENCODINGS = {
     "metaworld": ("full", "lean", "named"),
     "bandits": ("plain",),
     "mazes": ("plain",),
+    "control": ("plain", "named"),
+    "toytext": ("plain", "named"),
 }
 EMBODIMENTS: dict[str, Callable[[str], Embodiment]] = {
     f"{domain}-{encoding}": functools.partial(_played, domain, encoding)

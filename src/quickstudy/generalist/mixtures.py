@@ -26,6 +26,8 @@ MT10 = (
     *("reach", "push", "pick-place", "door-open", "drawer-open", "drawer-close"),
     *("button-press-topdown", "peg-insert-side", "window-open", "window-close"),
 )
+CONTROL = ("CartPole", "Acrobot", "MountainCar", "MountainCarContinuous", "Pendulum")
+TOYS = ("FrozenLake4x4", "CliffWalking", "Taxi", "Blackjack")  # of the larger lake a window has three steps only
 SCENES = tuple(f"scenes/{what}-{style}" for what in ("caption", "question") for style in ("gridworld", "shapes"))
 CHARACTERS = ("characters/characters-5-way-1-shot", "characters/characters-5-way-2-shot")
 TEXT = "sentences/sentences"
@@ -63,7 +65,10 @@ def single_room() -> Demonstrations:
 
 
 def laptop() -> Demonstrations:
-    """Levels, a robot arm, pictures with captions and questions, characters and text: what a laptop makes in half an hour."""
+    """Levels, a robot arm, poles and cars, toys, bandits, mazes, pictures with captions and questions, characters and text.
+
+    Its episodes are made in half an hour of a laptop.
+    """
     # The levels that took longest in `single_room` are drawn most often; the others are parts of them.
     shares = named("babyai-compact", SINGLE_ROOM, 0.3, 3_000) | {
         "babyai-compact/GoToLocal": Share(2.0, 20_000),
@@ -73,6 +78,8 @@ def laptop() -> Demonstrations:
         "babyai-compact/PutNextLocalS6N4": Share(2.0, 20_000),
     }
     shares |= named("metaworld-lean", MT10, 0.7, 1_000)
+    shares |= named("control-plain", CONTROL, 0.5, 1_000) | named("toytext-plain", TOYS, 0.3, 1_000)
+    shares |= named("bandits-plain", ("bernoulli-2", "bernoulli-5"), 0.5, 3_000) | named("mazes-plain", ("tree-7", "loops-7"), 0.7, 3_000)
     shares |= dict.fromkeys(SCENES, Share(1.0, 10_000)) | dict.fromkeys(CHARACTERS, Share(2.0, 10_000)) | {TEXT: Share(0.5, 3_000)}
     return mixture(shares, held_out=100, length=256)
 

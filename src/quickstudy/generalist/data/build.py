@@ -41,6 +41,8 @@ DOMAINS = {
     "metaworld": Domain(_HERE + "metaworld", "a robot arm at a table, moved by scripted policies (Meta-World)"),
     "bandits": Domain(_HERE + "bandits", "arms that pay with unknown probabilities, pulled by Gittins indices"),
     "mazes": Domain(_HERE + "mazes", "a hidden goal to be found and then gone to, by an explorer that draws its own map"),
+    "control": Domain(_HERE + "control", "poles, cars and pendulums, moved by a few lines of mechanics (Gymnasium's classic control)"),
+    "toytext": Domain(_HERE + "toy_text", "lakes, cliffs, taxis and cards, played by exact solutions (Gymnasium's toy text)"),
     "scenes": Domain(_HERE + "scenes", "pictures of coloured objects with captions, and questions about them"),
     "characters": Domain(_HERE + "characters", "characters to be told apart after one or two drawings of each"),
     "sentences": Domain(_HERE + "sentences", "plain text: the package's documentation, and sentences about coloured objects"),
