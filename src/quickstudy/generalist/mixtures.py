@@ -79,7 +79,8 @@ def laptop() -> Demonstrations:
     }
     shares |= named("metaworld-lean", MT10, 0.7, 1_000)
     shares |= named("control-plain", CONTROL, 0.5, 1_000) | named("toytext-plain", TOYS, 0.3, 1_000)
-    shares |= named("bandits-plain", ("bernoulli-2", "bernoulli-5"), 0.5, 3_000) | named("mazes-plain", ("tree-7", "loops-7"), 0.7, 3_000)
+    shares |= named("bandits-plain", ("bernoulli-2", "bernoulli-5"), 0.5, 3_000)
+    shares |= named("mazes-plain", ("tree-7", "loops-7"), 0.7, 3_000)
     shares |= dict.fromkeys(SCENES, Share(1.0, 10_000)) | dict.fromkeys(CHARACTERS, Share(2.0, 10_000)) | {TEXT: Share(0.5, 3_000)}
     return mixture(shares, held_out=100, length=256)
 
