@@ -55,7 +55,8 @@ def _asked(tokens: Tokens, support: int | None) -> Int[np.ndarray, " asked"]:
 
 def _foreseen(network: Generalist, sequences: Sequence[Tokens]) -> tuple[list[Bool[np.ndarray, " tokens"]], list[np.ndarray]]:
     """For each token of each sequence whether it was the likeliest after those before it, and its surprise in nats."""
-    ticks = max(len(one.ids) for one in sequences)
+    # A power of two, so that few programs are compiled.
+    ticks = 1 << (max(len(one.ids) for one in sequences) - 1).bit_length()
     likeliest, surprise = [], []
     for start in range(0, len(sequences), _TOGETHER):
         some = sequences[start : start + _TOGETHER]
