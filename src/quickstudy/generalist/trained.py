@@ -86,7 +86,11 @@ class Trained(NamedTuple):
 
 
 def shipped() -> Trained:
-    """The generalist whose weights come with the package; `quickstudy.shipped.provenance("generalist")` says where from."""
+    """The generalist whose weights come with the package; `quickstudy.shipped.provenance("generalist")` says where from.
+
+    >>> shipped().network.body.reach
+    256
+    """
     path = weights_of("generalist")
     arrays, facts = read_arrays(path)
     config, tokens = method.Config(**facts["config"]), arrays[".embedding"].shape[0]
