@@ -47,13 +47,10 @@ def test_observed_numbers_have_their_share_of_the_loss():
     tasks = demonstrations({"train": {task: tokens}}, body.tokenizer.vocabulary, length=48)
     network = generalist.learner(PRESET.config, tasks, KEY)
     window = tasks.sample(KEY, "train")
-    # Two whole steps of 18 numbers and 4 of an action, and a part of a third. Nothing is asked of a window's first number.
+    # After a window's first number: 17 others and 4 of an action, a whole step of 18 and 4, and 5 numbers.
     counts, observed = np.asarray(window.counts), np.asarray(window.observed)
     assert not (counts & observed).any()
-    assert (counts.sum(), observed.sum()) == (
-        2 * 4,
-        2 * 18 + 2,
-    )
+    assert (counts.sum(), observed.sum()) == (4 + 4, 17 + 18 + 5)
     logits = network.logits(network.unroll(window.seen, patches=1))
     surprise = -np.asarray(jax.nn.log_softmax(logits))[np.arange(48), np.asarray(window.following)]
     found, _ = generalist.loss(network, window, None, patches=1, targets=tasks.targets, observations=0.25)
