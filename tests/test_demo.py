@@ -1,6 +1,8 @@
 """The demonstration refuses bad folders before it trains, and writes one page that needs nothing else."""
 
+import base64
 import re
+import sys
 
 import jax
 import jax.numpy as jnp
@@ -11,7 +13,7 @@ from PIL import Image, ImageDraw
 from quickstudy import demo
 from quickstudy.algorithms.fewshot import protonet
 from quickstudy.algorithms.metarl import rl2
-from quickstudy.demo import bandits, characters, tables
+from quickstudy.demo import bandits, characters, generalist, tables
 from quickstudy.outer import Preset
 from quickstudy.tasks import EpisodeTask, Glyphs
 
@@ -134,7 +136,7 @@ def test_the_digits_give_a_table_and_a_page(tmp_path, tiny):
     require_self_contained(page)
     assert [path.name for path in tmp_path.iterdir()] == ["index.html"]
     assert f"{accuracy[characters.NEIGHBOUR, 1]:.1f} %" in page
-    assert said.index("the second stop") < said.index("the third stop")
+    assert said.index("the second stop") < said.index("the third stop") < said.index("the fourth stop")
 
 
 def test_the_second_stop_lists_the_agent_beside_the_strategies_best_first(few_bandits):
@@ -184,6 +186,30 @@ def test_the_third_stop_reads_a_table_beside_two_classifiers():
     assert all(float(right) > 88 and float(loss) < 0.4 and float(error) < 0.15 for _, right, loss, error in rows)
     assert section.heading == "A new table"
     assert "Reliability on the new table" in section.body
+
+
+def test_the_fourth_stop_plays_captions_and_tells_apart_with_what_comes_with_the_package(monkeypatch):
+    for name, few in (("LEVELS", ("GoToRedBallNoDists",)), ("EPISODES", 3), ("PICTURES", 2), ("SEQUENCES", 5)):
+        monkeypatch.setattr(generalist, name, few)
+    said = []
+    (section,) = generalist.show(said.append)
+    played, *captioned, told = said
+    assert re.fullmatch(r'GoToRedBallNoDists +[23] of 3 missions done, such as "go to the red ball"', played)
+    assert [re.fullmatch(r'(\S+) +[0-2] of 2 captions exact, such as "a .+"', line)[1] for line in captioned] == list(
+        generalist.SCENES
+    )
+    assert re.fullmatch(r"characters +\d+ % of 5 right after one example of each of five classes \(chance: 20 %\)", told)
+    moving = [base64.b64decode(data) for data in re.findall(r"base64,([^\"]+)", section.body)]
+    assert sum(b"acTL" in data for data in moving) == 2
+    assert set(generalist.facts()) == {"generalist: weights", "generalist: levels, scenes and characters"}
+
+
+def test_without_its_packages_the_fourth_stop_is_a_sentence(monkeypatch):
+    monkeypatch.delattr("quickstudy.generalist.trained", raising=False)
+    monkeypatch.setitem(sys.modules, "quickstudy.generalist.trained", None)
+    said = []
+    assert generalist.show(said.append) == []
+    assert said[0].startswith("Left out: ")
 
 
 def test_answers_are_judged_by_their_definitions():
