@@ -2,11 +2,19 @@
 
 import json
 import os
+import signal
 import socket
 import subprocess
 import sys
+import time
+from pathlib import Path
 
 import numpy as np
+import pytest
+
+from quickstudy import processes
+from quickstudy.cli import main
+from quickstudy.persist import read_arrays
 
 _PATIENCE = 120.0  # seconds, for a slow machine; all of it takes a fraction
 
@@ -54,13 +62,13 @@ def free_port() -> int:
         return probe.getsockname()[1]
 
 
-def started(command: list[str], processes: int, devices: int = 1) -> list[subprocess.Popen]:
+def started(command: list[str], count: int, devices: int = 1) -> list[subprocess.Popen]:
     """The same command in each of several processes, of so many simulated devices."""
     # More threads than cores, or devices wait for each other forever on two.
     flags = f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count={devices}"
     shared = os.environ | {"XLA_FLAGS": flags, "NPROC": "16", "JAX_PLATFORMS": "cpu"}
-    several = {"QUICKSTUDY_COORDINATOR": f"localhost:{free_port()}", "QUICKSTUDY_PROCESSES": str(processes)}
-    own = [shared | several | {"QUICKSTUDY_PROCESS": str(i)} for i in range(processes)] if processes > 1 else [shared]
+    several = {"QUICKSTUDY_COORDINATOR": f"localhost:{free_port()}", "QUICKSTUDY_PROCESSES": str(count)}
+    own = [shared | several | {"QUICKSTUDY_PROCESS": str(i)} for i in range(count)] if count > 1 else [shared]
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
     return [subprocess.Popen([sys.executable, *command], env=environment, **pipes) for environment in own]
 
@@ -84,3 +92,49 @@ def test_two_processes_learn_what_one_learns():
     assert first["found"] == second["found"]
     for name, leaves in alone["found"].items():
         np.testing.assert_allclose(first["found"][name], leaves, rtol=1e-4, atol=1e-5, err_msg=name)
+
+
+def test_a_run_in_two_processes_is_stopped_by_one_and_resumed_by_both(tmp_path):
+    alone, folder = tmp_path / "alone", tmp_path / "run"
+    new = ["maml", "--preset", "smoke", "--steps", "40"]
+    assert main(["train", *new, "--out", str(alone)]) == 0
+    train = ["-m", "quickstudy.cli", "train"]
+    running = started([*train, *new, "--out", str(folder), "--distributed"], 2)
+    deadline = time.monotonic() + _PATIENCE
+    while len(lines_of(folder)) < 3 and all(process.poll() is None for process in running) and time.monotonic() < deadline:
+        time.sleep(0.01)
+    running[1].send_signal(signal.SIGTERM)
+    ends = ended(running)
+    assert [code for code, _, _ in ends] == [130, 130], ends
+    assert 3 <= len(lines_of(folder)) < 40
+    assert not (folder / "weights.safetensors").exists()
+    ends = ended(started([*train, "--resume", str(folder), "--distributed"], 2))
+    assert [code for code, _, _ in ends] == [0, 0], ends
+    assert [str(folder) in said for _, said, _ in ends] == [True, False], "the first speaks for both"
+    assert {path.name for path in folder.iterdir()} == {path.name for path in alone.iterdir()}
+    losses, expected = ([json.loads(line)["metrics"]["loss"] for line in lines_of(path)] for path in (folder, alone))
+    np.testing.assert_allclose(losses, expected, rtol=1e-3, atol=1e-3)
+    both, one = (read_arrays(path / "weights.safetensors")[0] for path in (folder, alone))
+    for name, values in one.items():
+        np.testing.assert_allclose(both[name], values, atol=1e-3, err_msg=name)
+
+
+def lines_of(folder: Path) -> list[str]:
+    path = folder / "metrics.jsonl"
+    return path.read_text().splitlines() if path.exists() else []
+
+
+@pytest.mark.parametrize(
+    ("coordinator", "count", "number", "complaint"),
+    [
+        ("host:1234", "", "0", "QUICKSTUDY_PROCESSES must be a whole number from 1"),
+        ("host:1234", "2", "2", "QUICKSTUDY_PROCESS must be a whole number from 0 to 1, not '2'"),
+        ("host", "2", "0", "QUICKSTUDY_COORDINATOR must be host:port of the first process, not 'host'"),
+    ],
+)
+def test_what_says_who_the_others_are_is_checked(monkeypatch, coordinator, count, number, complaint):
+    monkeypatch.setenv("QUICKSTUDY_COORDINATOR", coordinator)
+    monkeypatch.setenv("QUICKSTUDY_PROCESSES", count)
+    monkeypatch.setenv("QUICKSTUDY_PROCESS", number)
+    with pytest.raises(ValueError, match=complaint):
+        processes.join()

@@ -172,13 +172,9 @@ def resume(folder: Path) -> Iterator[Progress]:
     program, tasks, _ = _build(folder, settings)
     if "start" in read_json(folder / CONFIG):
         program = starting_from(program, folder / START)
+    validation = getattr(catalog.method_module(settings.method), "validation", None)
     with _only_trainer(folder) if processes.is_first() else contextlib.nullcontext():
-        yield from _train(folder, settings, program, _validation(settings, tasks))
-
-
-def _validation(settings: Settings, tasks: AbstractTaskDistribution) -> Callable[[AbstractLearner], float] | None:
-    module = catalog.method_module(settings.method)
-    return module.validation(settings.config, tasks) if hasattr(module, "validation") else None
+        yield from _train(folder, settings, program, validation(settings.config, tasks) if validation else None)
 
 
 def starting_from(program: Program, weights: Path) -> Program:
@@ -219,13 +215,14 @@ def _train(
     for progress in run(program, steps=settings.steps, seed=settings.seed, chunk=settings.chunk, start=step, state=state):
         now, learner = time.perf_counter(), program.learner(progress.state)
         if writes:
+            loss = validate(learner) if validate else math.inf
             if validate:
-                progress = progress._replace(metrics=progress.metrics | {VALID: np.array([validate(learner)])})
+                progress = progress._replace(metrics=progress.metrics | {VALID: np.array([loss])})
             metrics = _append(folder / METRICS, metrics, progress, now - before)
-            if validate and progress.metrics[VALID][0] < best:
+            if loss < best:
                 # Before the checkpoint: after a kill between the two, the chunk is done again and writes the same.
-                best = float(progress.metrics[VALID][0])
-                save_tree(folder / BEST, learner, {"step": progress.step, VALID: best})
+                best = loss
+                save_tree(folder / BEST, learner, {"step": progress.step, VALID: loss})
             facts = {"step": progress.step, "metrics_bytes": len(metrics), "metrics_sha256": hashlib.sha256(metrics).hexdigest()}
             save_tree(folder / CHECKPOINT, progress.state, facts)
         step, state, before = progress.step, progress.state, now
