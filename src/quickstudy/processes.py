@@ -1,7 +1,8 @@
 """One run in several processes, on one machine or many: all compute their parts of every step, and only the first writes.
 
 Every process runs the same command line. State and metrics are whole in each of them; tasks that run side by side are cut over all
-devices of all processes (`outer.descent.over_devices`).
+devices of all processes (`outer.descent.over_devices`). One that is asked to stop stops all after a chunk; one that dies ends the
+others within two minutes, when JAX misses it, and the run is resumed by all from its last chunk.
 """
 
 import os
