@@ -122,6 +122,7 @@ def test_show_tells_defaults_with_sources(method, capsys):
         (["train", "maml", "--steps", "0"], "--steps"),
         (["train", "maml", "--seed", "1", "--seeds", "2"], "not allowed with"),
         (["train", "maml", "--seed", "-1"], "--seed"),
+        (["train", "maml", "--distributed"], "--distributed needs --out"),
         (["claim", "maml-sine"], "did you mean"),
         (["claim", "maml-sinusoid", "--scale", "huge"], "--scale"),
         (["data", "fetch", "omniglt"], "did you mean 'omniglot'?"),

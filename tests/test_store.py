@@ -1,6 +1,7 @@
 """Run folders: every crash point, every damaged file, and trees that come back as they were."""
 
 import json
+import math
 import os
 import shutil
 
@@ -41,19 +42,24 @@ def quick(monkeypatch):
     """Runs that cost nothing: the real folder code around `doubling`."""
     program = Program(lambda key: {"x": jnp.ones(3), "n": jnp.zeros((), jnp.int32)}, lambda s, k: (s, {}), lambda state: state["x"])
     monkeypatch.setattr(store, "run", doubling)
-    monkeypatch.setattr(store, "_build", lambda folder, settings: (program, None, 2))
+    monkeypatch.setattr(store, "_build", lambda folder, settings: (program, maml.PRESETS["smoke"].tasks(), 2))
+
+
+@pytest.fixture
+def scored(monkeypatch):
+    """As if maml were scored on the valid split: `doubling` is at 3.7, 10.29, 23.5, 47.9 and 91.5, best after step 4."""
+    monkeypatch.setattr(maml, "validation", lambda config, tasks: lambda weights: abs(float(weights[0]) - 10.0), raising=False)
 
 
 def finish(folder):
     for _ in store.resume(folder):
         pass
-    return (folder / "weights.safetensors").read_bytes(), [
-        (line["step"], line["metrics"]) for line in map(json.loads, (folder / "metrics.jsonl").read_text().splitlines())
-    ]
+    weights = [path.read_bytes() for path in (folder / store.WEIGHTS, folder / store.BEST) if path.exists()]
+    return weights, [(line["step"], line["metrics"]) for line in map(json.loads, (folder / "metrics.jsonl").read_text().splitlines())]
 
 
 @pytest.mark.parametrize("call", ["replace", "fsync"])
-def test_killed_at_any_write_a_run_ends_as_the_unbroken_one(tmp_path, monkeypatch, quick, call):
+def test_killed_at_any_write_a_run_ends_as_the_unbroken_one(tmp_path, monkeypatch, quick, scored, call):
     expected, original, point = finish(new_run(tmp_path / "unbroken")), getattr(os, call), 0
     while True:
         point, calls = point + 1, 0
@@ -77,6 +83,39 @@ def test_killed_at_any_write_a_run_ends_as_the_unbroken_one(tmp_path, monkeypatc
         finally:
             monkeypatch.setattr(os, call, original)
     assert point > 4, "no write was interrupted"
+    assert len(expected[0]) == 2, "no best was kept"
+
+
+def test_the_best_on_the_valid_split_is_kept_when_later_steps_are_worse(tmp_path, quick, scored):
+    folder = new_run(tmp_path / "run", steps=10)
+    kept = {}
+    for progress in store.resume(folder):
+        kept[progress.step] = persist.read_arrays(folder / store.BEST)[1]["step"]
+    assert kept == {2: 2, 4: 4, 6: 4, 8: 4, 10: 4}
+    arrays, facts = persist.read_arrays(folder / store.BEST)
+    np.testing.assert_allclose(*arrays.values(), 10.29, atol=1e-4)
+    assert facts["valid loss"] == min(line["metrics"]["valid loss"] for line in store.read_metrics(folder)) < 0.3
+    # A resumed run knows how good the best was, and asks for it.
+    store.extend(folder, 12)
+    finish(folder)
+    assert persist.read_arrays(folder / store.BEST)[1] == facts
+    (folder / store.BEST).unlink()
+    store.extend(folder, 14)
+    with pytest.raises(FileNotFoundError, match=r"best\.safetensors is missing"):
+        finish(folder)
+
+
+def test_a_run_that_was_not_scored_before_keeps_the_best_from_then_on(tmp_path, monkeypatch, quick):
+    folder = new_run(tmp_path / "run")
+    finish(folder)
+    assert not (folder / store.BEST).exists()
+    losses = iter([math.nan, 3.0])
+    monkeypatch.setattr(maml, "validation", lambda config, tasks: lambda weights: next(losses), raising=False)
+    store.extend(folder, 10)
+    next(run := store.resume(folder))
+    assert not (folder / store.BEST).exists(), "no number is not the best one"
+    list(run)
+    assert persist.read_arrays(folder / store.BEST)[1]["step"] == 10
 
 
 def test_lines_written_just_before_a_kill_are_cut(tmp_path, quick):
@@ -167,6 +206,13 @@ def test_a_loaded_run_is_the_learner_that_was_trained(tmp_path):
     assert (loaded.method, loaded.step, loaded.config) == ("maml", 4, maml.PRESETS["smoke"].config)
     assert eqx.tree_equal(loaded.learner, end.learner)
     assert eqx.tree_equal(store.load(unfinished).learner, half.learner)
+    with pytest.raises(FileNotFoundError, match=r"best\.safetensors is missing"):
+        store.load(folder, best=True)
+    shutil.copytree(folder, best := tmp_path / "best")
+    persist.save_tree(best / store.BEST, half.learner, {"step": 2, "valid loss": 0.5})
+    assert store.load(best, best=True).step == 2
+    assert eqx.tree_equal(store.load(best, best=True).learner, half.learner)
+    assert eqx.tree_equal(store.load(best).learner, end.learner)
     (folder / "weights.safetensors").unlink()
     with pytest.raises(FileNotFoundError, match=r"weights\.safetensors is missing"):
         store.load(folder)

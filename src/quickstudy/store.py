@@ -5,7 +5,11 @@
 * `checkpoint.safetensors`: the slow loop's whole state. Replacing it is the one moment at which a chunk counts as done; its header
   says how many bytes of `metrics.jsonl` belong to it, so lines written just before a kill are cut when the run resumes.
 * `weights.safetensors`: the learner's arrays, written when the run is complete.
+* `best.safetensors`: those after the chunk that did best on the valid split, if the method's module has a function
+  `validation(config, tasks)`, which gives None or a function of a learner whose number is to be small: the metric "valid loss".
 * `start.safetensors`: the weights that the run began with, if not with fresh ones; `config.json` says where those came from.
+
+Of several processes that train one run together, all read its folder and the first alone writes into it.
 
 Nothing is ever unpickled.
 """
@@ -15,9 +19,10 @@ import dataclasses
 import fcntl
 import hashlib
 import json
+import math
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -26,7 +31,7 @@ import jax.random as jr
 import numpy as np
 from jaxtyping import PRNGKeyArray
 
-from quickstudy import catalog, measure
+from quickstudy import catalog, measure, processes
 from quickstudy.acting import Agent
 from quickstudy.algorithms.references import default_references
 from quickstudy.core import AbstractLearner, AbstractTaskDistribution, Split
@@ -35,7 +40,7 @@ from quickstudy.outer import Program, Progress, run
 from quickstudy.persist import Facts, append, load_tree, read_arrays, read_bytes, read_json, save_tree, write_atomically, write_json
 
 CONFIG, METRICS, CHECKPOINT, WEIGHTS = "config.json", "metrics.jsonl", "checkpoint.safetensors", "weights.safetensors"
-START = "start.safetensors"
+START, BEST, VALID = "start.safetensors", "best.safetensors", "valid loss"
 _FORMAT = 1
 
 
@@ -164,11 +169,12 @@ def resume(folder: Path) -> Iterator[Progress]:
     Raises `OSError` if a file of the run is missing or damaged, and `NonFiniteError` with the last good checkpoint kept.
     """
     settings = read_settings(folder)
-    program, _, _ = _build(folder, settings)
+    program, tasks, _ = _build(folder, settings)
     if "start" in read_json(folder / CONFIG):
         program = starting_from(program, folder / START)
-    with _only_trainer(folder):
-        yield from _train(folder, settings, program)
+    validation = getattr(catalog.method_module(settings.method), "validation", None)
+    with _only_trainer(folder) if processes.is_first() else contextlib.nullcontext():
+        yield from _train(folder, settings, program, validation(settings.config, tasks) if validation else None)
 
 
 def starting_from(program: Program, weights: Path) -> Program:
@@ -197,23 +203,49 @@ def _only_trainer(folder: Path) -> Iterator[None]:
         os.close(descriptor)
 
 
-def _train(folder: Path, settings: Settings, program: Program) -> Iterator[Progress]:
+def _train(
+    folder: Path, settings: Settings, program: Program, validate: Callable[[AbstractLearner], float] | None
+) -> Iterator[Progress]:
     step, state = _restart(folder, program)
-    metrics = (folder / METRICS).read_bytes() if step else b""
-    before = time.perf_counter()
+    # Nothing is written before all processes have read.
+    processes.wait_for_all("a run begins")
+    writes = processes.is_first()
+    metrics = (folder / METRICS).read_bytes() if step and writes else b""
+    best, before = _best_so_far(folder, metrics), time.perf_counter()
     for progress in run(program, steps=settings.steps, seed=settings.seed, chunk=settings.chunk, start=step, state=state):
-        now = time.perf_counter()
-        metrics = _append(folder / METRICS, metrics, progress, now - before)
-        facts = {"step": progress.step, "metrics_bytes": len(metrics), "metrics_sha256": hashlib.sha256(metrics).hexdigest()}
-        save_tree(folder / CHECKPOINT, progress.state, facts)
+        now, learner = time.perf_counter(), program.learner(progress.state)
+        if writes:
+            loss = validate(learner) if validate else math.inf
+            if validate:
+                progress = progress._replace(metrics=progress.metrics | {VALID: np.array([loss])})
+            metrics = _append(folder / METRICS, metrics, progress, now - before)
+            if loss < best:
+                # Before the checkpoint: after a kill between the two, the chunk is done again and writes the same.
+                best = loss
+                save_tree(folder / BEST, learner, {"step": progress.step, VALID: loss})
+            facts = {"step": progress.step, "metrics_bytes": len(metrics), "metrics_sha256": hashlib.sha256(metrics).hexdigest()}
+            save_tree(folder / CHECKPOINT, progress.state, facts)
         step, state, before = progress.step, progress.state, now
         yield progress
-    save_tree(folder / WEIGHTS, program.learner(state), {"step": step})
+    if writes:
+        save_tree(folder / WEIGHTS, program.learner(state), {"step": step})
+
+
+def _best_so_far(folder: Path, metrics: bytes) -> float:
+    """The least loss on the valid split in a run's metrics, infinite if there is none, after checking that its weights are there."""
+    losses = [line["metrics"].get(VALID, math.inf) for line in map(json.loads, metrics.splitlines())]
+    best = min((loss for loss in losses if math.isfinite(loss)), default=math.inf)
+    if best < math.inf:
+        read_arrays(folder / BEST)
+    return best
 
 
 def _restart(folder: Path, program: Program) -> tuple[int, Any]:
     """The step and state of the checkpoint, with metrics cut to what belongs to it; step 0 and no state if there never was one."""
     path, checkpoint = folder / METRICS, folder / CHECKPOINT
+    if not processes.is_first():
+        state, facts = _checkpoint(checkpoint, program) if checkpoint.exists() else (None, {"step": 0})
+        return facts["step"], state
     metrics = path.read_bytes() if path.exists() else b""
     if not checkpoint.exists():
         # Killed before its first checkpoint a run has at most one line of metrics. More means that the checkpoint was taken away.
@@ -221,11 +253,15 @@ def _restart(folder: Path, program: Program) -> tuple[int, Any]:
             raise FileNotFoundError(f"{checkpoint} is missing")
         path.unlink(missing_ok=True)
         return 0, None
-    state, facts = load_tree(checkpoint, eqx.filter_eval_shape(program.init, jr.key(0)))
+    state, facts = _checkpoint(checkpoint, program)
     check_metrics(path, facts)
     if len(metrics) > facts["metrics_bytes"]:
         os.truncate(path, facts["metrics_bytes"])
     return facts["step"], state
+
+
+def _checkpoint(path: Path, program: Program) -> tuple[Any, Facts]:
+    return load_tree(path, eqx.filter_eval_shape(program.init, jr.key(0)))
 
 
 def check_metrics(path: Path, facts: Facts) -> bytes:
@@ -246,24 +282,28 @@ def _append(path: Path, before: bytes, progress: Progress, seconds: float) -> by
     return before + line
 
 
-def load(folder: str | Path) -> Run:
+def load(folder: str | Path, *, best: bool = False) -> Run:
     """Load the learner of a run folder, with its configuration and tasks; of an unfinished run, the learner of its checkpoint.
+
+    With `best`, the learner after the chunk that did best on the valid split, where the run keeps it.
 
     Raises `OSError` if a file is missing or damaged, `ValueError` if the folder is of another version's method.
     """
     folder = Path(folder)
     settings = read_settings(folder)
     program, tasks, ticks = _build(folder, settings)
-    done, weights = steps_done(folder), folder / WEIGHTS
+    done, weights = steps_done(folder), folder / (BEST if best else WEIGHTS)
+    if best and not weights.exists():
+        raise FileNotFoundError(f"{weights} is missing: a run keeps its best weights if its method is scored on the valid split")
     if not done and not weights.exists():
         raise FileNotFoundError(f"{folder / CHECKPOINT} is missing: without it and {WEIGHTS} there is no learner")
-    if done < settings.steps and done:
-        state, facts = load_tree(folder / CHECKPOINT, eqx.filter_eval_shape(program.init, jr.key(0)))
+    if 0 < done < settings.steps and not best:
+        state, facts = _checkpoint(folder / CHECKPOINT, program)
         learner = program.learner(state)
     else:
         fresh = catalog.method_module(settings.method).learner(settings.config, tasks, jr.key(0))
         learner, facts = load_tree(weights, fresh)
-        if facts["step"] < done:
+        if facts["step"] < done and not best:
             raise OSError(f"{weights} is of step {facts['step']}, older than the checkpoint: resume the run to write it again")
     return Run(learner, settings.config, tasks, settings.method, facts["step"], ticks)
 

@@ -1,5 +1,7 @@
 """The generalist's loss and its optimiser: what counts, and what decays."""
 
+import dataclasses
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -71,3 +73,15 @@ def test_mixtures_name_what_the_domains_have():
     assert metaworld.GROUPS["mt10"] == mixtures.MT10
     assert [name.partition("/")[2] for name in mixtures.SCENES] == list(scenes.TASKS)
     assert [name.partition("/")[2] for name in mixtures.CHARACTERS] == list(characters.TASKS[:2])
+
+
+def test_validation_is_the_mean_loss_on_the_same_windows_of_the_valid_split():
+    validate = generalist.validation(PRESET.config, TASKS)
+    one = jax.jit(
+        lambda key: generalist.loss(NETWORK, TASKS.sample(key, "valid"), None, patches=TASKS.patches, targets=TASKS.targets)[0]
+    )
+    found = [one(key) for key in jr.split(jr.key(0), generalist._VALIDATED)]
+    assert validate(NETWORK) == validate(NETWORK)
+    np.testing.assert_allclose(validate(NETWORK), np.mean(found), rtol=1e-4)
+    without = dataclasses.replace(TASKS, streams={"train": TASKS.streams["train"]})
+    assert generalist.validation(PRESET.config, without) is None

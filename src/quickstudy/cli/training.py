@@ -1,7 +1,9 @@
 """`quickstudy train` and `quickstudy eval`."""
 
 import argparse
+import contextlib
 import dataclasses
+import io
 import json
 import shlex
 import sys
@@ -25,18 +27,19 @@ def train_command(arguments: Sequence[str]) -> int:
     method = arguments[0] if arguments and not arguments[0].startswith("-") else None
     parser = _train_parser(method)
     found = parser.read(arguments)
-    if found.resume is not None:
-        folders = _resumed(parser, found)
-    elif method is None:
+    if found.resume is None and method is None:
         raise ValueError("train needs the id of a method first, as in: quickstudy train maml (quickstudy list shows all)")
-    else:
-        folders = _new_runs(found, ["train", *arguments])
+    if found.distributed and not (found.resume or found.out):
+        raise ValueError("--distributed needs --out, a folder that all processes see: the default one is named by the time")
+    from quickstudy import processes
+
+    if found.distributed:
+        processes.join()
+    folders = _new_runs(found, ["train", *arguments]) if found.resume is None else _resumed(parser, found)
     use_compile_cache()
-    for folder in folders:
-        code = _train(folder)
-        if code:
-            return code
-    return 0
+    # The first process speaks for all.
+    with contextlib.nullcontext() if processes.is_first() else contextlib.redirect_stdout(io.StringIO()):
+        return next((code for code in map(_train, folders) if code), 0)
 
 
 def _train_parser(method: str | None) -> Parser:
@@ -54,6 +57,14 @@ def _train_parser(method: str | None) -> Parser:
     parser.add_argument("--out", type=Path, help="the run folder (runs/<id>-<preset>-<time> by default)")
     parser.add_argument("--resume", type=Path, metavar="DIR", help="continue the run, or the runs of --seeds, in this folder")
     parser.add_argument("--start-from", type=Path, metavar="FILE", help="begin with the weights in this file instead of fresh ones")
+    parser.add_argument(
+        "--distributed",
+        action="store_true",
+        default=None,
+        help="this is one of several processes that train one run, all started with the same command: JAX finds the others under "
+        "SLURM, Open MPI, Kubernetes and on TPUs; elsewhere set QUICKSTUDY_COORDINATOR=HOST:PORT of the first one, "
+        "QUICKSTUDY_PROCESSES, how many there are, and QUICKSTUDY_PROCESS, which one this is, from 0",
+    )
     add_data_flags(parser)
     if method is not None:
         module = catalog.METHODS[catalog.require(method, catalog.METHODS, "method")]
@@ -66,11 +77,12 @@ def _train_parser(method: str | None) -> Parser:
 
 def _resumed(parser: Parser, found: argparse.Namespace) -> list[Path]:
     """The folders to resume, after checking that nothing else is asked of them."""
-    fixed = [name for name, value in vars(found).items() if value is not None and name not in ("method", "steps", "resume")]
+    asked = [name for name, value in vars(found).items() if value is not None]
+    fixed = [name for name in asked if name not in ("method", "steps", "resume", "distributed")]
     if fixed:
         flag = fixed[0].removeprefix("config.").replace("_", "-")
         raise ValueError(f"with --resume the run keeps its own settings: leave out --{flag}")
-    from quickstudy import store
+    from quickstudy import processes, store
 
     several = sorted(path.parent for path in found.resume.glob(f"seed-*/{store.CONFIG}"))
     folders = several if several and not (found.resume / store.CONFIG).exists() else [found.resume]
@@ -78,13 +90,14 @@ def _resumed(parser: Parser, found: argparse.Namespace) -> list[Path]:
         settings = store.read_settings(folder)
         if found.method not in (None, settings.method):
             raise ValueError(f"{folder} holds a run of {settings.method}, not of {found.method}")
-        if found.steps is not None:
+        if found.steps is not None and processes.is_first():
             store.extend(folder, found.steps)
+    processes.wait_for_all("runs are extended")
     return folders
 
 
 def _new_runs(found: argparse.Namespace, command: Sequence[str]) -> list[Path]:
-    from quickstudy import store
+    from quickstudy import processes, store
 
     module = catalog.method_module(found.method)
     name = catalog.require(found.preset, module.PRESETS, f"preset of {found.method}") if found.preset else next(iter(module.PRESETS))
@@ -103,13 +116,16 @@ def _new_runs(found: argparse.Namespace, command: Sequence[str]) -> list[Path]:
     store.try_out(module, config, store.tasks_of(settings[0]), found.start_from)
     for folder in folders:
         store.require_empty(folder)
+    processes.wait_for_all("folders are empty")
     for each, folder in zip(settings, folders, strict=True):
-        store.create(folder, each, shlex.join(["quickstudy", *command]), found.start_from)
+        if processes.is_first():
+            store.create(folder, each, shlex.join(["quickstudy", *command]), found.start_from)
+    processes.wait_for_all("runs are created")
     return folders
 
 
 def _train(folder: Path) -> int:
-    from quickstudy import store
+    from quickstudy import processes, store
     from quickstudy.failures import EnvironmentFailure
     from quickstudy.outer import NonFiniteError
 
@@ -122,12 +138,12 @@ def _train(folder: Path) -> int:
             for progress in store.resume(folder):
                 last = {name: float(values.mean()) for name, values in progress.metrics.items()}
                 report(progress.step, last)
-                if interrupt.asked and progress.step < settings.steps:
+                if progress.step < settings.steps and processes.any_of_all(interrupt.asked):
                     break
         except (NonFiniteError, EnvironmentFailure) as error:
             print(f"quickstudy: {folder}: {error}", file=sys.stderr)
             return 1
-    if interrupt.asked:
+    if processes.any_of_all(interrupt.asked):
         print(again, file=sys.stderr)
         return 130
     print(f"{folder} is trained: {settings.steps} steps{'  ' + text_of(last) if last else ''}")
@@ -152,6 +168,7 @@ def eval_command(arguments: Sequence[str]) -> int:
     parser.add_argument(
         "--prompts", help="of a generalist: what stands before its episodes, such as none,start,end,uniform,wrong-task"
     )
+    parser.add_argument("--best", action="store_true", help="of a generalist: the weights that did best on the valid split")
     parser.add_argument("--ticks", type=count, help="ticks of experience in each task (the preset's by default)")
     parser.add_argument("--seed", type=whole_number, default=0, help="draws the tasks; 0 by default")
     parser.add_argument("--json", action="store_true", help="print JSON")
@@ -162,8 +179,8 @@ def eval_command(arguments: Sequence[str]) -> int:
 
     if store.read_settings(found.run).method == "generalist":
         return _play(found)
-    if found.prompts:
-        raise ValueError("--prompts is for runs of the generalist only")
+    if found.prompts or found.best:
+        raise ValueError(f"--{'prompts' if found.prompts else 'best'} is for runs of the generalist only")
     n_tasks = found.n_tasks or 1_000
     evaluation = store.evaluate_run(found.run, split=found.split, n_tasks=n_tasks, ticks=found.ticks, seed=found.seed)
     print(json.dumps(evaluation, indent=1) if found.json else _evaluation_text(evaluation))
@@ -180,7 +197,8 @@ def _play(found: argparse.Namespace) -> int:
         raise ValueError("a generalist plays whole episodes of the test split: --split and --ticks are not for it")
     prompts = (found.prompts or "none").split(",")
     told = lambda name: print(f"{name} played", file=sys.stderr)
-    board = scoreboard.score_run(found.run, episodes=found.n_tasks or 100, prompts=prompts, seed=found.seed, report=told)
+    options = {"episodes": found.n_tasks or 100, "prompts": prompts, "seed": found.seed, "report": told}
+    board = scoreboard.score_run(found.run, best=found.best, **options)
     if found.json:
         print(json.dumps(board, indent=1))
     else:

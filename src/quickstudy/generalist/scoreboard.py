@@ -170,12 +170,14 @@ def scoreboard(
     }
 
 
-def score_run(folder: Path, **options: Any) -> Facts:
+def score_run(folder: Path, *, best: bool = False, **options: Any) -> Facts:
     """The scoreboard of a run's generalist on the tasks of its training, kept in the folder as `scoreboard.json`.
+
+    With `best`, of the weights that did best on the valid split, as `scoreboard.best.json`.
 
     Raises what `store.load` and `scoreboard` raise.
     """
-    run = store.load(folder)
+    run = store.load(folder, best=best)
     assert isinstance(run.learner, Generalist)
     assert isinstance(run.tasks, Demonstrations)
     counts = np.minimum(_MOST_NEIGHBOURS, np.diff(run.tasks.streams["train"].episode_of)).tolist()
@@ -189,7 +191,7 @@ def score_run(folder: Path, **options: Any) -> Facts:
         "evaluation": {"commit": head[0] if head else None, "versions": measure.versions(), "machine": measure.machine()},
         **scoreboard(run.learner, run.tasks.names, neighbours=known, **options),
     }
-    write_json(folder / "scoreboard.json", board)
+    write_json(folder / ("scoreboard.best.json" if best else "scoreboard.json"), board)
     return board
 
 

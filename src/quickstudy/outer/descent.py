@@ -93,7 +93,7 @@ def mean_over_tasks(loss: Loss, learner: AbstractLearner, tasks: PyTree, key: PR
 
     Metrics include "loss".
 
-    "vmap" runs tasks side by side, in equal parts on all devices that there are; "scan" one after another, adding up gradients: less
+    "vmap" runs tasks side by side, in equal parts on all devices of all processes; "scan" one after another, adding up gradients: less
     memory, and on a CPU twice as fast once a task is big enough to fill the cores by itself. "auto" scans on a CPU when one task holds
     more than 1,000 numbers.
     """
@@ -120,7 +120,7 @@ def mean_over_tasks(loss: Loss, learner: AbstractLearner, tasks: PyTree, key: PR
 
 
 def over_devices(batch: PyTree) -> PyTree:
-    """A batch whose first axis is cut over all devices, if it can be cut evenly: XLA then adds up what each of them finds."""
+    """A batch whose first axis is cut over all devices of all processes, if it can be cut evenly: XLA then adds up what each finds."""
     devices, sizes = jax.devices(), {leaf.shape[0] for leaf in jax.tree.leaves(batch)}
     if len(devices) == 1 or any(size % len(devices) for size in sizes):
         return batch

@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import jax.random as jr
 import numpy as np
 import optax
+from jax.experimental import multihost_utils
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 
@@ -66,6 +67,7 @@ def run(
     Every outer step's key is folded from the seed and the step's own number, and chunks end at multiples of `chunk`, so a run
     resumed from a yielded `(step, state)` as `start` and `state` equals the unbroken one bit for bit.
     Raises `NonFiniteError` at the first metric that is not finite, and `EnvironmentFailure` if an environment on the host fails.
+    Several processes (`jax.distributed`) must all call it alike; each is yielded the same.
 
     >>> from quickstudy.algorithms.fewshot import maml
     >>> from quickstudy.tasks import Sinusoid
@@ -80,7 +82,7 @@ def run(
     while start < steps:
         length = min(chunk - start % chunk, steps - start)
         with plain_failures():
-            state, metrics = advance(state, jnp.asarray(start, jnp.uint32), update_key, length)
+            state, metrics = _own(advance(state, jnp.asarray(start, jnp.uint32), update_key, length))
             host = {name: np.asarray(values) for name, values in metrics.items()}
         _require_finite(host, start)
         start += length
@@ -122,6 +124,21 @@ def _compiled(program: Program) -> tuple[Callable[..., State], Callable[..., tup
         return jax.tree.map(lambda leaf: leaf.astype(leaf.dtype) if eqx.is_array(leaf) else leaf, program.init(key))
 
     return compile_lightly(init, once=True), advance
+
+
+def _own(tree: PyTree) -> PyTree:
+    """What several processes hold together as whole arrays of this one, which may then save them, or compute with them alone."""
+
+    def own(leaf: Any) -> Any:
+        if not eqx.is_array(leaf) or leaf.is_fully_addressable:
+            return leaf
+        if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
+            return jr.wrap_key_data(own(jr.key_data(leaf)))
+        whole = leaf if leaf.is_fully_replicated else multihost_utils.process_allgather(leaf, tiled=True)
+        # By way of the host, or JAX would bind it to this device and not cut it over all devices again.
+        return jnp.asarray(np.asarray(whole))
+
+    return jax.tree.map(own, tree)
 
 
 def _require_finite(metrics: dict[str, np.ndarray], start: int) -> None:
