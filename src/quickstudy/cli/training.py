@@ -152,6 +152,7 @@ def eval_command(arguments: Sequence[str]) -> int:
     parser.add_argument(
         "--prompts", help="of a generalist: what stands before its episodes, such as none,start,end,uniform,wrong-task"
     )
+    parser.add_argument("--cloning", action="store_true", help="of a generalist: train plain behaviour cloning too, to play beside it")
     parser.add_argument("--ticks", type=count, help="ticks of experience in each task (the preset's by default)")
     parser.add_argument("--seed", type=whole_number, default=0, help="draws the tasks; 0 by default")
     parser.add_argument("--json", action="store_true", help="print JSON")
@@ -162,8 +163,9 @@ def eval_command(arguments: Sequence[str]) -> int:
 
     if store.read_settings(found.run).method == "generalist":
         return _play(found)
-    if found.prompts:
-        raise ValueError("--prompts is for runs of the generalist only")
+    for flag, given in (("--prompts", found.prompts), ("--cloning", found.cloning)):
+        if given:
+            raise ValueError(f"{flag} is for runs of the generalist only")
     n_tasks = found.n_tasks or 1_000
     evaluation = store.evaluate_run(found.run, split=found.split, n_tasks=n_tasks, ticks=found.ticks, seed=found.seed)
     print(json.dumps(evaluation, indent=1) if found.json else _evaluation_text(evaluation))
@@ -180,7 +182,8 @@ def _play(found: argparse.Namespace) -> int:
         raise ValueError("a generalist plays whole episodes of the test split: --split and --ticks are not for it")
     prompts = (found.prompts or "none").split(",")
     told = lambda name: print(f"{name} played", file=sys.stderr)
-    board = scoreboard.score_run(found.run, episodes=found.n_tasks or 100, prompts=prompts, seed=found.seed, report=told)
+    episodes = found.n_tasks or 100
+    board = scoreboard.score_run(found.run, episodes=episodes, prompts=prompts, seed=found.seed, cloning=found.cloning, report=told)
     if found.json:
         print(json.dumps(board, indent=1))
     else:
