@@ -1,20 +1,27 @@
 """Plain behaviour cloning: it learns what one observation tells, with a one-hot also what the task tells, and nothing else."""
 
+import functools
+import io
+
 import equinox as eqx
 import jax
+import jax.random as jr
 import numpy as np
 import pytest
 from gymnasium import spaces
+from rich.console import Console
 
-from quickstudy.generalist import cloning
+from quickstudy.generalist import cloning, references, scoreboard
 from quickstudy.generalist.cloning import Cloned, clone
 from quickstudy.generalist.data import babyai
 from quickstudy.generalist.data.store import Episode
 from quickstudy.generalist.embodiments import Embodiment, parse
+from quickstudy.generalist.network import Generalist
 from quickstudy.generalist.scoreboard import Policy, Random, play
 from quickstudy.generalist.text import TextModel
 from quickstudy.generalist.tokens import Tokenizer
 from quickstudy.generalist.vocabulary import Vocabulary
+from quickstudy.nn.transformer import Architecture
 
 TEXT = TextModel()
 VOCABULARY = Vocabulary(TEXT.size)
@@ -25,7 +32,7 @@ EVERYTHING = spaces.Dict(
     switch=spaces.MultiDiscrete([3, 2]),
     word=spaces.Text(50, charset="abcdefghijklmnopqrstuvwxyz "),
 )
-MACHINE = Tokenizer(EVERYTHING, spaces.Box(-1, 1, (2,)), VOCABULARY, TEXT)
+MACHINE = Tokenizer(EVERYTHING, spaces.Box(-1, 1, (2,)), Vocabulary(TEXT.size, continuous=64), TEXT)
 
 
 def body_of(tokenizer, raw):
@@ -76,7 +83,7 @@ def test_pictures_word_order_switches_and_numbers_of_any_size_all_count():
     fresh = everything(60, 1)
     each = [{name: values[step] for name, values in fresh.observations.items()} for step in range(60)]
     found = np.stack(Cloned(made, greedy=True).act(each, range(60)))
-    right = np.abs(found - fresh.actions).max(axis=1) < 0.01  # half a bin is 0.001
+    right = np.abs(found - fresh.actions).max(axis=1) < 0.02  # half a bin is 0.016
     assert right.mean() > 0.9
 
 
@@ -139,3 +146,37 @@ def test_tasks_with_equal_spaces_share_a_network_and_others_do_not(monkeypatch):
     made = cloning.clone_each(names, lambda name: name.partition("/")[2])
     assert trained == [["bernoulli-2"], ["tree-7"], ["loops-7"], ["tree-7", "loops-7"], ["bernoulli-5"]]
     assert {name: made[name]["one-hot cloning"]._task for name in names} == dict(zip(names, [0, 0, 0, 1], strict=True))
+
+
+class Still:
+    """In the place of a generalist's players, which take long to compile."""
+
+    def __init__(self, network, tokenizer, size, prompt):
+        self.action = tokenizer.decode_action(tokenizer.action_ranges[:, 0])
+
+    def reset(self, players=None, seed=0):
+        pass
+
+    def act(self, observations, players):
+        return [self.action] * len(observations)
+
+
+def test_a_scoreboard_with_clones_and_a_scale_that_is_measured_where_there_is_no_constant(monkeypatch):
+    network = Generalist(VOCABULARY.size, Architecture(8, layers=1, heads=2), reach=8, channels=2, key=jr.key(0))
+    known, lost = "mazes-plain/tree-7", "mazes-plain/loops-7"
+    constants = references.find(known)
+    monkeypatch.setattr(references, "find", lambda name: None if name == lost else constants)
+    monkeypatch.setattr(scoreboard, "Players", Still)
+    monkeypatch.setattr(cloning, "clone", functools.partial(clone, width=8, steps=5))
+    board = scoreboard.scoreboard(network, [known, lost], episodes=3, neighbours=4, cloning=True)
+    who = {"expert", "random", "nearest neighbour", "single-task cloning", "one-hot cloning", "generalist"}
+    assert {*board["tasks"][known]} == {*board["tasks"][lost]} == {*board["mean"]} == who
+    low, high = (constants[which]["return"] for which in ("random", "expert"))
+    for row in board["tasks"][known].values():
+        np.testing.assert_allclose(row["normalised"], (row["return"] - low) / (high - low), atol=1e-6)
+    assert board["scales"][known] == {"from": "constants", **constants}
+    assert board["scales"][lost]["from"] == "these episodes"
+    assert [board["tasks"][lost][which]["normalised"] for which in ("random", "expert")] == [0, 1]
+    shown = io.StringIO()
+    Console(file=shown, width=100).print(*scoreboard.tables(board))
+    assert shown.getvalue().count("one-hot cloning") == 3  # two tasks and their mean

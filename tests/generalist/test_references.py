@@ -57,6 +57,7 @@ def test_constants_belong_to_tasks_in_any_encoding_and_others_have_none():
 
 
 def test_only_domains_that_are_played_are_measured():
-    assert list(references.names(["bandits"])) == [f"bandits-plain/{task}" for task in bandits.GROUPS["all"]]
+    bandits_and_a_robot = [*(f"bandits-plain/{task}" for task in bandits.GROUPS["all"]), "metaworld-full/assembly"]
+    assert list(references.names(["bandits", "metaworld/assembly"])) == bandits_and_a_robot
     with pytest.raises(ValueError, match="domain that is played"):
         next(references.names(["scenes"]))

@@ -1,9 +1,9 @@
 """Constants of the scoreboard: what the expert and random actions get of a task, in episodes of its valid seeds.
 
-    python -m quickstudy.generalist.references [DOMAIN ...]
+    python -m quickstudy.generalist.references [DOMAIN or DOMAIN/TASK ...]
 
-measures them anew, of all domains that are played or only of these, and writes them into the file beside this one. They are kept so
-that a normalised score does not depend on which test seeds were played.
+measures them anew, of all domains that are played or only of these, and writes them into the file beside this one. A task may be a
+group of its domain, as in `metaworld/all`. They are kept so that a normalised score does not depend on which test seeds were played.
 """
 
 import functools
@@ -18,8 +18,7 @@ from quickstudy.generalist.embodiments import EMBODIMENTS, parse
 from quickstudy.persist import Facts, read_json, write_json
 
 FILE = Path(__file__).with_name("references.json")
-# Of other domains all tasks. Other tasks of Meta-World are measured on the episodes that are played: random actions take too long.
-_TASKS = {"babyai": ("single-room", "all"), "metaworld": ("mt10",)}
+_TASKS = {"babyai": "single-room", "metaworld": "mt10"}  # of other domains all; ours: these take minutes, the rest half an hour
 _EPISODES = {"metaworld": 50}  # of others 100; ours: random actions in Meta-World take 500 steps an episode
 _MANY = 100
 
@@ -61,21 +60,22 @@ def measure(name: str, episodes: int) -> Facts:
     return {"episodes": episodes, **told, "generator": build.domain_module(body.domain).provenance()["generator"]}
 
 
-def names(domains: Sequence[str] = ()) -> Iterator[str]:
+def names(wanted: Sequence[str] = ()) -> Iterator[str]:
     """The tasks that are measured, of some domains or of all, each in the first of its encodings.
 
-    Raises `ValueError` for a domain that is not played.
+    Raises `ValueError` for a domain that is not played, or an unknown task.
     """
     first = {_domain_of(body): body for body in reversed(list(EMBODIMENTS))}
-    for domain in domains or sorted(first):
+    for what in wanted or sorted(first):
+        domain, _, task = what.partition("/")
         body = first[catalog.require(domain, first, "domain that is played")]
-        for task in build.domain_module(domain).find(_TASKS.get(domain, ("all",))):
-            yield f"{body}/{task}"
+        for found in build.domain_module(domain).find([task or _TASKS.get(domain, "all")]):
+            yield f"{body}/{found}"
 
 
-def main(domains: Sequence[str]) -> None:
-    """Measure, and write the file: after each task, so that nothing is lost. Tasks of other domains stay as they are."""
-    for name in names(domains):
+def main(wanted: Sequence[str]) -> None:
+    """Measure, and write the file: after each task, so that nothing is lost. Other tasks stay as they are."""
+    for name in names(wanted):
         domain, task = _domain_of(name.partition("/")[0]), name.partition("/")[2]
         tasks = dict(read_json(FILE)["tasks"]) if FILE.exists() else {}
         tasks[f"{domain}/{task}"] = measure(name, _EPISODES.get(domain, _MANY))
