@@ -56,6 +56,17 @@ def test_constants_belong_to_tasks_in_any_encoding_and_others_have_none():
     assert references.find("metaworld-lean/assembly") is None
 
 
+def test_a_file_is_written_anew_or_added_to(tmp_path, monkeypatch):
+    monkeypatch.setattr(references, "FILE", tmp_path / "references.json")
+    monkeypatch.setattr(references, "_MANY", 2)
+    references.main(["bandits/bernoulli-5"])
+    references.main(["bandits/bernoulli-2"])
+    written = read_json(references.FILE)
+    assert written["split"] == "valid"
+    assert [*written["tasks"]] == ["bandits/bernoulli-2", "bandits/bernoulli-5"]
+    assert written["tasks"]["bandits/bernoulli-5"] == references.measure("bandits-plain/bernoulli-5", 2)
+
+
 def test_only_domains_that_are_played_are_measured():
     bandits_and_a_robot = [*(f"bandits-plain/{task}" for task in bandits.GROUPS["all"]), "metaworld-full/assembly"]
     assert list(references.names(["bandits", "metaworld/assembly"])) == bandits_and_a_robot

@@ -18,7 +18,7 @@ from quickstudy.generalist.embodiments import EMBODIMENTS, parse
 from quickstudy.persist import Facts, read_json, write_json
 
 FILE = Path(__file__).with_name("references.json")
-_TASKS = {"babyai": "single-room", "metaworld": "mt10"}  # of other domains all; ours: these take minutes, the rest half an hour
+_TASKS = {"babyai": "single-room", "metaworld": "mt10"}  # of other domains all; ours: these take three minutes, the rest many
 _EPISODES = {"metaworld": 50}  # of others 100; ours: random actions in Meta-World take 500 steps an episode
 _MANY = 100
 
