@@ -24,6 +24,7 @@ def tiny(monkeypatch):
     monkeypatch.setattr(characters, "EPISODES", 4)
     monkeypatch.setattr(demo.bandits, "show", lambda say: say("the second stop") or [])
     monkeypatch.setattr(demo.tables, "show", lambda say: say("the third stop") or [])
+    monkeypatch.setattr(demo.generalist, "show", lambda say: say("the fourth stop") or [])
 
 
 @pytest.fixture

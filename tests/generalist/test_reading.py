@@ -5,6 +5,7 @@ import pytest
 
 from quickstudy.generalist.data import build, reading
 from quickstudy.generalist.data.store import SEEDS
+from quickstudy.generalist.embodiments import recorded
 
 
 def test_the_expert_s_return_is_the_best_tenth_in_a_row():
@@ -42,3 +43,14 @@ def test_what_was_built_is_read_what_is_few_is_made_and_what_is_missing_is_one_s
     assert len(read) == 90
     for one, other in zip(made, read, strict=False):
         np.testing.assert_array_equal(one.actions, other.actions)
+
+
+def test_bad_episodes_for_training_are_left_out_where_asked_for(tmp_path, monkeypatch):
+    monkeypatch.setenv("QUICKSTUDY_DATA", str(tmp_path))
+    name = "bandits-plain/bernoulli-2"
+    returns = np.array([episode.facts["return"] for episode in reading.episodes("bandits", "bernoulli-2", "train", 40)])
+    all_of_them, good = (recorded([name], episodes=40, held_out=3, length=32, filtered=some) for some in ([], [name]))
+    count = lambda tasks, split: len(tasks.streams[split].episodes) - 1
+    assert (count(all_of_them, "train"), count(good, "train")) == (40, reading.good_enough(returns).sum())
+    assert 0 < count(good, "train") < 40
+    assert count(good, "test") == 3

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from quickstudy import measure
-from quickstudy.demo import bandits, characters, tables
+from quickstudy.demo import bandits, characters, generalist, tables
 from quickstudy.report.html import Section, page, table
 
 
@@ -26,6 +26,8 @@ def main(images: str | None = None, out: str = "demo", *, say: Callable[[str], N
     sections += bandits.show(say)
     say("\n3. A new table, read and not trained on\n")
     sections += tables.show(say)
+    say("\n4. One network that follows missions, captions pictures and learns new characters\n")
+    sections += generalist.show(say)
     seconds = time.perf_counter() - began
     subtitle = (
         "Slow weights are trained on tasks that nobody has met; fast learners then meet new ones. The first two were trained just now."
@@ -43,6 +45,7 @@ def _provenance(material: characters.Material, seconds: float) -> str:
         **characters.facts(material),
         **bandits.facts(),
         **tables.facts(),
+        **generalist.facts(),
         "seconds in all, compilation included": round(seconds, 1),
         "commit": "not a checkout" if commit is None else commit[0] + (" with changes" if commit[1] else ""),
         **measure.machine(),

@@ -96,25 +96,35 @@ def recorded(
     length: int,
     weights: Mapping[str, float] | None = None,
     unprompted: Collection[str] = (),
+    filtered: Collection[str] = (),
 ) -> Demonstrations:
     """Demonstrations of tasks, each named as in `babyai-compact/GoToLocal` or, of a domain without actions, `scenes/caption-shapes`.
 
-    The first `episodes` seeds are for training, as many of each task or told by name; `held_out` for each other split. Raises as
-    `reading.episodes` and `demonstrations` do.
+    The first `episodes` seeds are for training, as many of each task or told by name; `held_out` for each other split. Of the tasks in
+    `filtered`, episodes for training whose return is not `reading.good_enough` are left out: for experts that are sometimes bad, and
+    not for tasks with luck, where the lucky would be kept. Raises as `reading.episodes` and `demonstrations` do.
     """
     writer = Writer()
     tokens: dict[Split, dict[str, Tokens]] = {"train": {}, "valid": {}, "test": {}}
     for name in names:
         for split in tokens:
             known = episodes if isinstance(episodes, int) else episodes[name]
-            tokens[split][name] = _tokens(name, split, known if split == "train" else held_out, writer)
+            some = _episodes(name, split, known if split == "train" else held_out)
+            if split == "train" and name in filtered:
+                good = reading.good_enough(np.array([episode.facts["return"] for episode in some]))
+                some = [episode for episode, is_good in zip(some, good, strict=True) if is_good]
+            tokens[split][name] = _tokens(name, some, writer)
     return demonstrations(tokens, writer.vocabulary, length=length, weights=weights, unprompted=unprompted)
 
 
-def _tokens(name: str, split: Split, n: int, writer: Writer) -> Tokens:
+def _episodes(name: str, split: Split, n: int) -> list[Episode]:
+    where, _, task = name.partition("/")
+    return reading.episodes(parse(name)[0].domain if where in EMBODIMENTS else where, task, split, n)
+
+
+def _tokens(name: str, episodes: Sequence[Episode], writer: Writer) -> Tokens:
     where, _, task = name.partition("/")
     if where in EMBODIMENTS:
-        body, _ = parse(name)
-        return body.encode(body.episodes(task, split, n))
+        return parse(name)[0].encode(episodes)
     module = build.domain_module(where)
-    return join([module.tokens(task, episode, writer) for episode in reading.episodes(where, task, split, n)])
+    return join([module.tokens(task, episode, writer) for episode in episodes])

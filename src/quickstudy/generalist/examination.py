@@ -48,14 +48,17 @@ def examine(network: Generalist, name: str, episodes: int, *, seed: int = 0) -> 
 
 
 def _asked(tokens: Tokens, support: int | None) -> Int[np.ndarray, " asked"]:
-    """Which tokens are to be foreseen: all targets, or of characters the label after `support` others."""
+    """Which tokens are to be foreseen: all targets after the last patch, or of characters the label after `support` others."""
     targets = np.flatnonzero(tokens.targets)
-    return targets if support is None else targets[support : support + 1]
+    if support is not None:
+        return targets[support : support + 1]
+    return targets[targets > np.flatnonzero(tokens.is_patch).max(initial=-1)]  # a question stands before its picture
 
 
 def _foreseen(network: Generalist, sequences: Sequence[Tokens]) -> tuple[list[Bool[np.ndarray, " tokens"]], list[np.ndarray]]:
     """For each token of each sequence whether it was the likeliest after those before it, and its surprise in nats."""
-    ticks = max(len(one.ids) for one in sequences)
+    # A power of two, so that few programs are compiled.
+    ticks = 1 << (max(len(one.ids) for one in sequences) - 1).bit_length()
     likeliest, surprise = [], []
     for start in range(0, len(sequences), _TOGETHER):
         some = sequences[start : start + _TOGETHER]

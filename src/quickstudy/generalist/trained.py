@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 import jax.random as jr
 import numpy as np
-from jaxtyping import Int, UInt8
+from jaxtyping import Int, Integer, UInt8
 
 from quickstudy.algorithms.imitation import generalist as method
 from quickstudy.generalist import answering
@@ -77,7 +77,7 @@ class Trained(NamedTuple):
     def classify(
         self,
         support: UInt8[np.ndarray, "support 16 16 1"],
-        labels: Int[np.ndarray, " support"],
+        labels: Integer[np.ndarray, " support"],
         queries: UInt8[np.ndarray, "queries 16 16 1"],
     ) -> Int[np.ndarray, " queries"]:
         """The label, 0 to 4, of each query drawing after labelled ones; `data.characters.picture` makes such of larger drawings."""
@@ -86,7 +86,11 @@ class Trained(NamedTuple):
 
 
 def shipped() -> Trained:
-    """The generalist whose weights come with the package; `quickstudy.shipped.provenance("generalist")` says where from."""
+    """The generalist whose weights come with the package; `quickstudy.shipped.provenance("generalist")` says where from.
+
+    >>> shipped().network.body.reach
+    256
+    """
     path = weights_of("generalist")
     arrays, facts = read_arrays(path)
     config, tokens = method.Config(**facts["config"]), arrays[".embedding"].shape[0]

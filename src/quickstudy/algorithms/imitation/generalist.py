@@ -93,7 +93,7 @@ def _foresee(
     network: Generalist,
     features: Float[Array, "ticks width"],
     following: Int[Array, " ticks"],
-    which: Bool[Array, " ticks"],
+    asked: Bool[Array, " ticks"],
     most: int,
 ) -> tuple[Float[Array, ""], Float[Array, ""]]:
     """The mean surprise at marked tokens, of which there are at most so many, and the share of them that were the likeliest."""

@@ -1,0 +1,98 @@
+"""A trained generalist is asked as its parts are; what it foresees is what reading one sequence alone foretells."""
+
+import equinox as eqx
+import jax
+import jax.random as jr
+import numpy as np
+import pytest
+
+from quickstudy.algorithms.imitation import generalist as method
+from quickstudy.generalist import answering, examination
+from quickstudy.generalist.acting import Players, stacked
+from quickstudy.generalist.data import characters, scenes
+from quickstudy.generalist.embodiments import parse
+from quickstudy.generalist.prompts import prompt
+from quickstudy.generalist.trained import Trained
+from quickstudy.generalist.writing import Writer
+
+WRITER = Writer()
+NAME = "bandits-plain/bernoulli-2"
+PICTURE = scenes.record("caption-shapes", 0).observations["image"][0]
+
+
+@pytest.fixture(scope="module")
+def untrained():
+    made = method.network(method.PRESETS["smoke"].config, WRITER.vocabulary.size, 64, jr.key(1))
+    return Trained(eqx.tree_at(lambda network: network.embedding, made, 5 * made.embedding))
+
+
+def test_questions_are_those_of_answering(untrained):
+    network = untrained.network
+    assert untrained.caption(PICTURE) == answering.caption(network, [PICTURE])[0]
+    assert untrained.answer(PICTURE, "What?") == answering.answer(network, [PICTURE], ["What?"])[0]
+    assert untrained.complete("a red", tokens=3) == answering.complete(network, ["a red"], tokens=3)[0]
+    assert len({untrained.complete("a red", tokens=8, seed=seed) for seed in range(4)}) > 1
+    episode = characters.record("characters-5-way-1-shot", 0)
+    images, labels = np.asarray(episode.observations["image"]), episode.actions
+    said = untrained.classify(images[:5], labels[:5], images[5:7])
+    tokenizer = characters.tokenizer(WRITER.vocabulary)
+    np.testing.assert_array_equal(said, answering.classify(network, tokenizer, images[:5], labels[:5], images[5:7]))
+
+
+@pytest.mark.parametrize("kind", ["none", "end"])
+def test_an_agent_is_one_player_with_its_prompt(untrained, kind):
+    body, task = parse(NAME)
+    begin = prompt(kind, NAME, room=32)
+    agent, players = untrained.agent(NAME, prompt=kind), Players(untrained.network, body.tokenizer, 1, prompt=begin)
+    agent.reset(seed=3)
+    players.reset(seed=3)
+    world = body.environment(task, 0)
+    seen, done = world.reset(), []
+    for _ in range(6):
+        done.append(agent.act(seen))
+        assert done[-1] == players.act([body.observe(seen)])[0]
+        seen = world.step(done[-1]).observation
+    agent.reset(seed=3)
+    assert agent.act(world.reset()) == done[0]
+
+
+def test_a_tokenizer_stands_for_any_environment_and_takes_tokens_as_its_prompt(untrained):
+    body, task = parse(NAME)
+    episode = body.encode(body.episodes(task, "train", 1))
+    seen = body.observe(body.environment(task, 0).reset())
+    assert untrained.agent(body.tokenizer, prompt=episode, greedy=True).act(seen) in (0, 1)
+    with pytest.raises(ValueError, match="prompt must be tokens or 'none' where the task is a tokenizer, not 'end'"):
+        untrained.agent(body.tokenizer, prompt="end")
+    with pytest.raises(ValueError, match="unknown embodiment 'bandit-plain'"):
+        untrained.agent("bandit-plain/bernoulli-2")
+
+
+def test_what_is_foreseen_side_by_side_is_what_one_sequence_alone_foretells(untrained):
+    episodes = [scenes.record("caption-shapes", seed) for seed in range(3)]
+    tokens = [scenes.tokens("caption-shapes", episode, WRITER) for episode in episodes]
+    likeliest, surprise = examination._foreseen(untrained.network, tokens)
+    for number, one in enumerate(tokens):
+        seen = jax.tree.map(lambda leaf: leaf[0], stacked([one], len(one.ids), [True]))
+        logs = np.asarray(jax.nn.log_softmax(untrained.network.logits(untrained.network.unroll(seen, patches=len(one.ids)))))
+        where = np.flatnonzero(one.targets)
+        np.testing.assert_allclose(surprise[number][where], -logs[where - 1, one.ids[where]], rtol=1e-4, atol=1e-4)
+        np.testing.assert_array_equal(likeliest[number][where], logs[where - 1].argmax(axis=1) == one.ids[where])
+
+
+def test_an_answer_counts_if_all_of_it_is_foreseen_and_of_characters_the_first_query(untrained, monkeypatch):
+    sure = lambda network, sequences: ([one.targets.copy() for one in sequences], [np.zeros(len(one.ids)) for one in sequences])
+    monkeypatch.setattr(examination, "_foreseen", sure)
+    assert examination.examine(untrained.network, "scenes/question-shapes", 8)["right"] == 1.0
+
+    def wrong_at_the_end(network, sequences):
+        likeliest, surprise = sure(network, sequences)
+        for one in likeliest:
+            one[np.flatnonzero(one)[-1]] = False
+        return likeliest, surprise
+
+    monkeypatch.setattr(examination, "_foreseen", wrong_at_the_end)
+    assert examination.examine(untrained.network, "scenes/question-shapes", 8)["right"] == 0.0
+    found = examination.examine(untrained.network, "characters/characters-5-way-1-shot", 20)
+    assert found["right"] == 1.0  # the first query is the sixth of ten labels
+    assert 0.2 <= found["commonest"] < 0.6
+    assert found["sequences"] == 20
