@@ -188,5 +188,5 @@ def test_a_scoreboard_with_clones_and_a_scale_that_is_measured_where_there_is_no
     assert board["scales"][lost]["from"] == "these episodes"
     assert [board["tasks"][lost][which]["normalised"] for which in ("random", "expert")] == [0, 1]
     shown = io.StringIO()
-    Console(file=shown, width=100).print(*scoreboard.tables(board))
-    assert shown.getvalue().count("one-hot cloning") == 5  # two tasks, their domains, their mean
+    Console(file=shown, width=80).print(*scoreboard.tables(board))
+    assert shown.getvalue().count("single-task cloning ") == 5  # two tasks, their domains, their mean

@@ -31,6 +31,8 @@ from quickstudy.generalist.prompts import PROMPTS, prompt
 from quickstudy.persist import Facts, read_json, write_json
 
 _TOGETHER = 50  # environments that are played side by side; ours
+# Narrow, so that the longest name fits beside its numbers in 80 columns.
+_LOOKS: Facts = {"title_justify": "left", "box": None, "collapse_padding": True, "pad_edge": False}
 _MOST_NEIGHBOURS = 3_000  # episodes that the nearest neighbour knows; ours: those of a hard level of BabyAI take 400 megabytes
 
 
@@ -215,17 +217,17 @@ def tables(board: Facts) -> list[Table]:
     best_first = lambda players: sorted(players.items(), key=lambda item: -item[1]["return"])
     shown = []
     for name, players in board["tasks"].items():
-        shown.append(Table("", "success", "return", "IQM", "least", "normalised", title=name, title_justify="left", box=None))
+        shown.append(Table("", "success", "return", "IQM", "least", "normalised", title=name, **_LOOKS))
         for who, row in best_first(players):
             rest = (f"{row[column]:.2f}" for column in ("interquartile mean", "minimum", "normalised"))
             shown[-1].add_row(who, _shown(row, "success"), _shown(row, "return"), *rest)
     domains = board["domains"] if len(board["domains"]) > 1 else {}
     for what, mean in (*domains.items(), (f"mean of {len(board['tasks'])} tasks", board["mean"])):
-        shown.append(Table("", "success", "return", "normalised", title=what, title_justify="left", box=None))
+        shown.append(Table("", "success", "return", "normalised", title=what, **_LOOKS))
         for who, row in best_first(mean):
             shown[-1].add_row(who, *(f"{row[column]:.3f}" for column in ("success", "return", "normalised")))
     if board["examined"]:
-        shown.append(Table("", "right", "commonest", "nats a token", title="words and labels", title_justify="left", box=None))
+        shown.append(Table("", "right", "commonest", "nats a token", title="words and labels", **_LOOKS))
         for name, row in board["examined"].items():
             shown[-1].add_row(name, _shown(row, "right"), f"{row['commonest']:.2f}", f"{row['nats a token']:.3f}")
     return shown if board["tasks"] else shown[-1:]
