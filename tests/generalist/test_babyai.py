@@ -154,13 +154,6 @@ def test_the_picture_is_the_one_that_minigrid_paints(level, seed):
     assert carried  # so that a thing under the agent was painted too
 
 
-def test_reference_returns():
-    found = babyai.reference_returns(SMALL, 4)
-    assert found == babyai.reference_returns(SMALL, 4)
-    assert found["expert_success"] == 1.0
-    assert found["expert"] > found["random"] >= 0.0
-
-
 def test_spaces_have_the_sizes_that_the_notes_promise():
     assert babyai.ENCODINGS["symbolic"].space["image"].shape == (147,)
     assert isinstance(babyai.ENCODINGS["symbolic"].space["image"], spaces.MultiDiscrete)

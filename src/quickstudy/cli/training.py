@@ -169,6 +169,7 @@ def eval_command(arguments: Sequence[str]) -> int:
         "--prompts", help="of a generalist: what stands before its episodes, such as none,start,end,uniform,wrong-task"
     )
     parser.add_argument("--best", action="store_true", help="of a generalist: the weights that did best on the valid split")
+    parser.add_argument("--cloning", action="store_true", help="of a generalist: train plain behaviour cloning too, to play beside it")
     parser.add_argument("--ticks", type=count, help="ticks of experience in each task (the preset's by default)")
     parser.add_argument("--seed", type=whole_number, default=0, help="draws the tasks; 0 by default")
     parser.add_argument("--json", action="store_true", help="print JSON")
@@ -179,8 +180,9 @@ def eval_command(arguments: Sequence[str]) -> int:
 
     if store.read_settings(found.run).method == "generalist":
         return _play(found)
-    if found.prompts or found.best:
-        raise ValueError(f"--{'prompts' if found.prompts else 'best'} is for runs of the generalist only")
+    for flag, given in (("--prompts", found.prompts), ("--best", found.best), ("--cloning", found.cloning)):
+        if given:
+            raise ValueError(f"{flag} is for runs of the generalist only")
     n_tasks = found.n_tasks or 1_000
     evaluation = store.evaluate_run(found.run, split=found.split, n_tasks=n_tasks, ticks=found.ticks, seed=found.seed)
     print(json.dumps(evaluation, indent=1) if found.json else _evaluation_text(evaluation))
@@ -197,7 +199,7 @@ def _play(found: argparse.Namespace) -> int:
         raise ValueError("a generalist plays whole episodes of the test split: --split and --ticks are not for it")
     prompts = (found.prompts or "none").split(",")
     told = lambda name: print(f"{name} played", file=sys.stderr)
-    options = {"episodes": found.n_tasks or 100, "prompts": prompts, "seed": found.seed, "report": told}
+    options = {"episodes": found.n_tasks or 100, "prompts": prompts, "seed": found.seed, "report": told, "cloning": found.cloning}
     board = scoreboard.score_run(found.run, best=found.best, **options)
     if found.json:
         print(json.dumps(board, indent=1))

@@ -1,6 +1,8 @@
 """The scoreboard: a generalist in environments made from test seeds, beside the expert, the nearest neighbour and random actions.
 
-Everyone plays the same episodes. A score is normalised as (return - random) / (expert - random), both measured on these episodes.
+Everyone plays the same episodes. A score is normalised as (return - random) / (expert - random). Both are constants, measured once on
+valid seeds (`references.py`), so that a score does not depend on which test seeds are played. Where a task has none, both are
+measured on the episodes that are played; the board says which under `scales`.
 
 Retrieve-and-play, the nearest neighbour: Sridhar et al. 2024, "REGENT".
 """
@@ -17,7 +19,9 @@ from scipy.stats import binomtest
 
 from quickstudy import catalog, measure, store
 from quickstudy.evaluation import bootstrap_interval
+from quickstudy.generalist import references
 from quickstudy.generalist.acting import Players
+from quickstudy.generalist.cloning import clone_each
 from quickstudy.generalist.data.store import SEEDS, Episode
 from quickstudy.generalist.demonstrations import Demonstrations
 from quickstudy.generalist.embodiments import EMBODIMENTS, Embodiment, parse
@@ -27,6 +31,8 @@ from quickstudy.generalist.prompts import PROMPTS, prompt
 from quickstudy.persist import Facts, read_json, write_json
 
 _TOGETHER = 50  # environments that are played side by side; ours
+# Narrow, so that the longest name fits beside its numbers in 80 columns.
+_LOOKS: Facts = {"title_justify": "left", "box": None, "collapse_padding": True, "pad_edge": False}
 _MOST_NEIGHBOURS = 3_000  # episodes that the nearest neighbour knows; ours: those of a hard level of BabyAI take 400 megabytes
 
 
@@ -129,18 +135,22 @@ def scoreboard(
     prompts: Sequence[str] = ("none",),
     neighbours: int | Mapping[str, int],
     seed: int = 0,
+    cloning: bool = False,
     report: Any = lambda name: None,
 ) -> Facts:
     """Play `episodes` test seeds of each task, named as in `babyai-compact/GoToLocal`, and compare.
 
     For each task and whoever plays: mean return with its 95 % interval, interquartile mean, minimum, success rate with its interval,
     and the normalised score. `neighbours` is how many training episodes the nearest neighbour knows, of each task or told by name.
-    Tasks that are no play, such as `scenes/caption-shapes`, are examined instead (`examination.py`).
+    With `cloning`, networks of plain behaviour cloning learn from the same episodes and play too (`cloning.py`): that takes up to two
+    minutes a task. Tasks that are no play, such as `scenes/caption-shapes`, are examined instead (`examination.py`).
     """
-    names, tasks, examined = list(names), {}, {}
+    names, tasks, scales, examined = list(names), {}, {}, {}
     for kind in prompts:
         catalog.require(kind, PROMPTS, "prompt")
     playable = [name for name in names if name.partition("/")[0] in EMBODIMENTS]
+    known = functools.partial(_known, neighbours)
+    clones = clone_each(playable, known, seed=seed) if cloning else {}
     for name in names:
         if name not in playable:
             examined[name] = examine(network, name, episodes, seed=seed)
@@ -148,26 +158,35 @@ def scoreboard(
             continue
         body, task = parse(name)
         seeds = SEEDS["test"][seed : seed + episodes]
-        known = body.episodes(task, "train", neighbours if isinstance(neighbours, int) else neighbours[name])
-        played = {"expert": _expert(body, task, seeds), "random": play(Random(body, seed), body, task, seeds)}
-        played["nearest neighbour"] = play(Nearest(body, known), body, task, seeds)
+        played = {"expert": expert(body, task, seeds), "random": play(Random(body, seed), body, task, seeds)}
+        played["nearest neighbour"] = play(Nearest(body, known(name)), body, task, seeds)
+        played |= {who: play(policy, body, task, seeds) for who, policy in clones.get(name, {}).items()}
         for kind in prompts:
             begin = prompt(kind, name, playable, room=network.body.reach // 2, seed=seed)
             players = Players(network, body.tokenizer, _TOGETHER, prompt=begin)
             players.reset(seed=seed)
             label = "generalist" if kind == "none" else f"with prompt: {kind}"
             played[label] = play(players, body, task, seeds)
-        low, high = played["random"].returns.mean(), played["expert"].returns.mean()
+        here = {who: {"return": float(played[who].returns.mean())} for who in ("expert", "random")}
+        constants = references.find(name)
+        scale: Facts = {"from": "these episodes", **here} if constants is None else {"from": "constants", **constants}
+        scales[name], low, high = scale, scale["random"]["return"], scale["expert"]["return"]
         tasks[name] = {who: _summary(what, low, high) for who, what in played.items()}
         report(name)
     return {
         "episodes": episodes,
         "seed": seed,
         "tasks": tasks,
+        "scales": scales,
         "domains": _by_domain(tasks),
         "mean": _means(tasks),
         "examined": examined,
     }
+
+
+def _known(neighbours: int | Mapping[str, int], name: str) -> list[Episode]:
+    body, task = parse(name)
+    return body.episodes(task, "train", neighbours if isinstance(neighbours, int) else neighbours[name])
 
 
 def score_run(folder: Path, *, best: bool = False, **options: Any) -> Facts:
@@ -200,17 +219,17 @@ def tables(board: Facts) -> list[Table]:
     best_first = lambda players: sorted(players.items(), key=lambda item: -item[1]["return"])
     shown = []
     for name, players in board["tasks"].items():
-        shown.append(Table("", "success", "return", "IQM", "least", "normalised", title=name, title_justify="left", box=None))
+        shown.append(Table("", "success", "return", "IQM", "least", "normalised", title=name, **_LOOKS))
         for who, row in best_first(players):
             rest = (f"{row[column]:.2f}" for column in ("interquartile mean", "minimum", "normalised"))
             shown[-1].add_row(who, _shown(row, "success"), _shown(row, "return"), *rest)
     domains = board["domains"] if len(board["domains"]) > 1 else {}
     for what, mean in (*domains.items(), (f"mean of {len(board['tasks'])} tasks", board["mean"])):
-        shown.append(Table("", "success", "return", "normalised", title=what, title_justify="left", box=None))
+        shown.append(Table("", "success", "return", "normalised", title=what, **_LOOKS))
         for who, row in best_first(mean):
             shown[-1].add_row(who, *(f"{row[column]:.3f}" for column in ("success", "return", "normalised")))
     if board["examined"]:
-        shown.append(Table("", "right", "commonest", "nats a token", title="words and labels", title_justify="left", box=None))
+        shown.append(Table("", "right", "commonest", "nats a token", title="words and labels", **_LOOKS))
         for name, row in board["examined"].items():
             shown[-1].add_row(name, _shown(row, "right"), f"{row['commonest']:.2f}", f"{row['nats a token']:.3f}")
     return shown if board["tasks"] else shown[-1:]
@@ -221,7 +240,8 @@ def _shown(row: Facts, name: str) -> str:
     return f"{row[name]:.2f} ({low:.2f}-{high:.2f})"
 
 
-def _expert(body: Embodiment, task: str, seeds: Sequence[int]) -> Played:
+def expert(body: Embodiment, task: str, seeds: Sequence[int]) -> Played:
+    """Let a task's expert play one episode from each seed; one that it fails counts as no return. Raises as its `record` does."""
     played = [body.record(task, seed) for seed in seeds]
     kept = [one if isinstance(one, Episode) else None for one in played]
     returns = np.array([0.0 if one is None else one.rewards.sum() for one in kept], float)

@@ -171,7 +171,7 @@ class Tokenizer:
             raise ValueError(f"lengths must be at least 1 and add up to the {steps} time steps there are, not to {of.sum()}")
         begins = np.cumsum(of) - of
         step_of = np.arange(steps) - np.repeat(begins, of)
-        return self._write(observations, self._action_block(actions, steps), step_of % self.text_every == 0, begins)
+        return self._write(observations, self.encode_actions(actions, steps), step_of % self.text_every == 0, begins)
 
     def step(self, observation: Any, first: bool) -> Tokens:
         """The tokens of one time step up to its separator: what an agent reads before it acts.
@@ -189,7 +189,7 @@ class Tokenizer:
     def encode_action(self, action: Any) -> Int32[np.ndarray, " tokens"]:
         """The ids of one action. Raises as `encode` does."""
         values = {path: np.asarray(value)[None] for path, value in unfold(self.action_space, action, ("action",))}
-        return self._action_block(fold(self.action_space, values, ("action",)), 1)[0]
+        return self.encode_actions(fold(self.action_space, values, ("action",)), 1)[0]
 
     def action_tokens(self, ids: Int[np.ndarray, " tokens"]) -> Tokens:
         """The tokens of an action, or of a part of one, that these ids are."""
@@ -258,7 +258,8 @@ class Tokenizer:
             words += [f"{_label(leaf)} {_numbers(leaf.decode(block, self.vocabulary)[0])}" for leaf, block in blocks]
         return ", ".join(words)
 
-    def _action_block(self, actions: Any, steps: int) -> Int32[np.ndarray, "steps tokens"]:
+    def encode_actions(self, actions: Any, steps: int) -> Int32[np.ndarray, "steps tokens"]:
+        """The ids of the actions of so many time steps. Raises as `encode` does."""
         values = dict(unfold(self.action_space, actions, ("action",)))
         blocks = [leaf.encode(leaf.read(values[leaf.path], steps), self.vocabulary) for leaf in self._actions]
         return np.concatenate(blocks, axis=1)

@@ -23,7 +23,7 @@ from jaxtyping import UInt8
 from quickstudy import catalog
 from quickstudy.generalist.data import naming
 from quickstudy.generalist.data.playing import Encoding, Step
-from quickstudy.generalist.data.store import SEEDS, Episode, Facts, Observations, Rejected
+from quickstudy.generalist.data.store import Episode, Facts, Observations, Rejected
 
 os.environ.setdefault("PYGAME_HIDE_SUPPORT_PROMPT", "1")  # pygame, which minigrid imports, greets on standard output
 try:
@@ -186,35 +186,6 @@ def _alarm() -> Iterator[Callable[[float, Callable[[], Any]], Any]]:
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, old)
-
-
-def reference_returns(level: str, episodes: int, split: str = "valid") -> Facts:
-    """Mean return and success rate of the bot and of uniformly random actions on the first seeds of a split: the scale for scores.
-
-    A seed that the bot fails counts as a return of 0. Random actions depend on the seed alone.
-    """
-    expert, random = [], []
-    for seed in SEEDS[split][:episodes]:
-        played = record(level, seed)
-        expert.append(played.facts["return"] if isinstance(played, Episode) else 0.0)
-        random.append(_random_return(environment(level, seed)))
-    return {
-        "expert": float(np.mean(expert)),
-        "random": float(np.mean(random)),
-        "expert_success": float(np.mean(np.array(expert) > 0)),
-        "random_success": float(np.mean(np.array(random) > 0)),
-        "episodes": len(expert),
-    }
-
-
-def _random_return(world: Environment) -> float:
-    generator = np.random.default_rng(world.seed)
-    world.reset()
-    total, end = 0.0, False
-    while not end:
-        _, reward, end, _ = world.step(int(generator.integers(ACTIONS)))
-        total += reward
-    return total
 
 
 # --- three encodings -----------------------------------------------------------------------------------------------------------------
