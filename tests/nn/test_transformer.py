@@ -123,7 +123,7 @@ def test_bfloat16_is_close_to_float32_and_keeps_float32_outside_its_products():
     exact, rough = model(), model(dtype=jnp.bfloat16)
     assert {leaf.dtype for leaf in jax.tree.leaves(eqx.filter(rough, eqx.is_array))} == {jnp.dtype(jnp.float32)}
     features, (memory, first) = alone(rough, XS), stepped(rough, rough.start(), XS[:3])
-    assert (memory.keys.dtype, first.dtype, features.dtype) == (jnp.bfloat16, jnp.float32, jnp.float32)
+    assert (memory.keys[0].dtype, first.dtype, features.dtype) == (jnp.bfloat16, jnp.float32, jnp.float32)
     # Features have a variance of one, bfloat16 has eight bits: three hundredths are a few roundings.
     np.testing.assert_allclose(features, alone(exact, XS), atol=0.03)
     np.testing.assert_allclose(first, features[:3], atol=0.03)

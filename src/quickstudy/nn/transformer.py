@@ -137,10 +137,13 @@ def blocks(architecture: Architecture, key: PRNGKeyArray) -> Block:
 
 
 class Cache(NamedTuple):
-    """The keys and values of a sequence's last `reach` ticks, that of position p at p % reach, and how many ticks it has had."""
+    """The keys and values of a sequence's last `reach` ticks, that of position p at p % reach, and how many ticks it has had.
 
-    keys: Float[Array, "layers reach groups size"]
-    values: Float[Array, "layers reach groups size"]
+    One array for each layer, in the order in which products take them: so a tick writes in place, and nothing is copied.
+    """
+
+    keys: tuple[Float[Array, "groups reach size"], ...]
+    values: tuple[Float[Array, "groups reach size"], ...]
     position: Int[Array, ""]
 
 
@@ -189,12 +192,23 @@ class Transformer(AbstractMemory):
 
     def start(self) -> Cache:
         sizes = self.architecture
-        empty = jnp.zeros((sizes.layers, self.reach, sizes.key_value_heads, sizes.size), sizes.dtype)
+        empty = (jnp.zeros((sizes.key_value_heads, self.reach, sizes.size), sizes.dtype),) * sizes.layers
         return Cache(empty, empty, jnp.zeros((), jnp.int32))
 
     def step(self, memory: Cache, x: Float[Array, " width"]) -> tuple[Cache, Float[Array, " width"]]:
-        after, features = self.prefill(memory, x[None])
-        return after, features[0]
+        xs, position = self._placed(x[None], memory.position[None]), memory.position
+        # A tick takes the place of the one that is just out of its reach: so it is written first, and all that is there is read.
+        slot, slots = position % self.reach, jnp.arange(self.reach)
+        allowed = (position - (position - slots) % self.reach >= 0)[None]
+        all_keys, all_values = [], []
+        for layer, past in enumerate(zip(memory.keys, memory.values, strict=True)):
+            block = jax.tree.map(lambda leaf, layer=layer: leaf[layer], self.blocks)
+            query, *new = self._turned(block, xs, position[None])
+            keys, values = (old.at[:, slot].set(one[0]) for old, one in zip(past, new, strict=True))
+            xs = block.finish(xs, attend(query, keys.swapaxes(0, 1), values.swapaxes(0, 1), allowed))
+            all_keys.append(keys)
+            all_values.append(values)
+        return Cache(tuple(all_keys), tuple(all_values), position + 1), self.last(xs[0])
 
     def unroll(
         self,
@@ -220,8 +234,9 @@ class Transformer(AbstractMemory):
         # What lies before the last sequence's start is kept too, at positions below zero, where nothing reads it.
         kept = min(self.reach, xs.shape[0])
         slots = (after - kept + jnp.arange(kept)) % self.reach
-        keep = lambda cached, new: cached.at[:, slots].set(new[:, -kept:], unique_indices=True)
-        return Cache(keep(old.keys, keys), keep(old.values, values), after), features
+        keep = lambda cached, new: cached.at[:, slots].set(new[-kept:].swapaxes(0, 1), unique_indices=True)
+        each = lambda cached, new: tuple(keep(*both) for both in zip(cached, new, strict=True))
+        return Cache(each(old.keys, keys), each(old.values, values), after), features
 
     def _context(self, memory: Cache | None, segments: Int[Array, " ticks"] | None, ticks: int) -> Context:
         index, begun = jnp.arange(ticks), 0 if memory is None else memory.position
@@ -236,22 +251,30 @@ class Transformer(AbstractMemory):
     ) -> tuple[Array, Array, Array]:
         """Features (ticks, width), and keys and values (layers, ticks, groups, size)."""
         allowed = self._allowed(memory, context)
-        if self.table is not None:
-            xs = xs + self.table[jnp.minimum(context.positions, self.reach - 1)]
+        xs = self._placed(xs, context.positions)
 
         def layer(xs, parts):
             block, past, parts_kept = parts
-            query, keys, values = block.project(xs)
-            if self.positions == "rotary":
-                query, keys = rotate(query, context.positions), rotate(keys, context.positions)
-            query, keys, values = (part.astype(self.architecture.dtype) for part in (query, keys, values))
+            query, keys, values = self._turned(block, xs, context.positions)
             seen_keys, seen_values = (keys, values) if past is None else map(_joined, past, (keys, values))
             return block.finish(xs, attend(query, seen_keys, seen_values, allowed), parts_kept), (keys, values)
 
-        past = None if memory is None else (memory.keys, memory.values)
+        ticks_first = lambda cached: jnp.stack([one.swapaxes(0, 1) for one in cached])
+        past = None if memory is None else (ticks_first(memory.keys), ticks_first(memory.values))
         # A few layers are written out: on a CPU, gradients are then a sixth faster, and compiled sooner.
         xs, (keys, values) = jax.lax.scan(layer, xs, (self.blocks, past, kept), unroll=min(self.architecture.layers, 8))
         return jax.vmap(self.last)(xs), keys, values
+
+    def _placed(self, xs: Float[Array, "ticks width"], positions: Int[Array, " ticks"]) -> Float[Array, "ticks width"]:
+        return xs if self.table is None else xs + self.table[jnp.minimum(positions, self.reach - 1)]
+
+    def _turned(self, block: Block, xs: Float[Array, "ticks width"], positions: Int[Array, " ticks"]) -> tuple[Array, Array, Array]:
+        """A block's queries, keys and values, as attention takes them."""
+        query, keys, values = block.project(xs)
+        if self.positions == "rotary":
+            query, keys = rotate(query, positions), rotate(keys, positions)
+        dtype = self.architecture.dtype
+        return query.astype(dtype), keys.astype(dtype), values.astype(dtype)
 
     def _allowed(self, memory: Cache | None, context: Context) -> Bool[Array, "ticks past"]:
         past = context
