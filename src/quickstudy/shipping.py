@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from quickstudy import store
+from quickstudy.generalist.demonstrations import Demonstrations
 from quickstudy.generalist.network import Generalist
 from quickstudy.persist import read_json, save_tree
 from quickstudy.shipped import FOLDER, weights_of
@@ -37,7 +38,8 @@ def ship(run: Path, folder: Path = FOLDER) -> Path:
         "last metrics": metrics[-1]["metrics"],
     }
     if isinstance(loaded.learner, Generalist):
-        facts["reach"] = loaded.learner.body.reach
+        assert isinstance(loaded.tasks, Demonstrations)
+        facts |= {"reach": loaded.learner.body.reach, "names": loaded.tasks.names}
     folder.mkdir(exist_ok=True)
     path = folder / weights_of(loaded.method).name
     save_tree(path, loaded.learner, facts)

@@ -1,5 +1,7 @@
 """A trained generalist is asked as its parts are; what it foresees is what reading one sequence alone foretells."""
 
+import json
+
 import equinox as eqx
 import jax
 import jax.random as jr
@@ -7,6 +9,7 @@ import numpy as np
 import pytest
 
 from quickstudy.algorithms.imitation import generalist as method
+from quickstudy.cli import main
 from quickstudy.generalist import answering, examination
 from quickstudy.generalist.acting import Players, stacked
 from quickstudy.generalist.data import characters, scenes
@@ -14,6 +17,7 @@ from quickstudy.generalist.embodiments import parse
 from quickstudy.generalist.prompts import prompt
 from quickstudy.generalist.trained import Trained
 from quickstudy.generalist.writing import Writer
+from quickstudy.shipped import provenance, weights_of
 
 WRITER = Writer()
 NAME = "bandits-plain/bernoulli-2"
@@ -96,3 +100,29 @@ def test_an_answer_counts_if_all_of_it_is_foreseen_and_of_characters_the_first_q
     assert found["right"] == 1.0  # the first query is the sixth of ten labels
     assert 0.2 <= found["commonest"] < 0.6
     assert found["sequences"] == 20
+
+
+def test_what_comes_with_the_package_is_scored_without_anything_built(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("QUICKSTUDY_DATA", str(tmp_path))
+    name = "babyai-compact/GoToRedBallNoDists"
+    asked = ["eval", "generalist", "--only", f"{name},scenes/caption-gridworld", "--n-tasks", "4", "--prompts", "none,end", "--json"]
+    assert main(asked) == 0
+    board = json.loads(capsys.readouterr().out)
+    assert list(board["tasks"]) == [name]
+    assert set(board["tasks"][name]) == {"expert", "random", "nearest neighbour", "generalist", "with prompt: end"}
+    assert board["tasks"][name]["generalist"]["episodes"] == 4
+    # A red ball alone in a room: 100 of 100 test seeds after the first part of the training.
+    assert board["tasks"][name]["generalist"]["success"] >= 0.75
+    assert board["examined"]["scenes/caption-gridworld"]["sequences"] == 4
+    assert board["training"]["commit"]
+    assert main(["eval", "generalist", "--only", "atari"]) == 2
+    assert "there is no task or embodiment 'atari'" in capsys.readouterr().err
+    assert main(["eval", "generalist", "--best"]) == 2
+
+
+def test_shipped_weights_say_where_they_come_from():
+    facts = provenance("generalist")
+    assert facts["command"].startswith("quickstudy train generalist --preset ")
+    assert facts["changed files"] is False
+    assert len(facts["commit"]) == 40
+    assert weights_of("generalist").stat().st_size < 20e6

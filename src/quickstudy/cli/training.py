@@ -19,6 +19,7 @@ from quickstudy.cli.interrupt import watch
 from quickstudy.cli.show_progress import show_progress, text_of
 
 _MOST_ROWS = 12
+_SHIPPED = Path("generalist")
 _MOST_CHUNK = 100  # ours: a checkpoint costs milliseconds, and a hundred of them per run show enough
 
 
@@ -162,12 +163,13 @@ def _ticks_of_a_step(config: Any, tasks: Any) -> int:
 def eval_command(arguments: Sequence[str]) -> int:
     """Test a run on held-out tasks."""
     parser = Parser("eval", "Test a run on tasks never drawn in training, beside its learner before any training.")
-    parser.add_argument("run", type=Path, metavar="RUN", help="a run folder")
+    parser.add_argument("run", type=Path, metavar="RUN", help="a run folder, or `generalist`: the one that comes with the package")
     parser.add_argument("--split", choices=("train", "valid", "test", "out-of-range"), default="test", help="test by default")
-    parser.add_argument("--n-tasks", type=count, help="1,000 by default; of a generalist episodes of each task, 100 by default")
+    parser.add_argument("--n-tasks", type=count, help="1,000 by default; of a generalist 100 episodes of each task, of Meta-World 50")
     parser.add_argument(
         "--prompts", help="of a generalist: what stands before its episodes, such as none,start,end,uniform,wrong-task"
     )
+    parser.add_argument("--only", metavar="A,B", help="of a generalist: these tasks or embodiments, such as babyai-compact,scenes")
     parser.add_argument("--best", action="store_true", help="of a generalist: the weights that did best on the valid split")
     parser.add_argument("--cloning", action="store_true", help="of a generalist: train plain behaviour cloning too, to play beside it")
     parser.add_argument("--ticks", type=count, help="ticks of experience in each task (the preset's by default)")
@@ -178,29 +180,39 @@ def eval_command(arguments: Sequence[str]) -> int:
     use_compile_cache()
     from quickstudy import store
 
-    if store.read_settings(found.run).method == "generalist":
-        return _play(found)
-    for flag, given in (("--prompts", found.prompts), ("--best", found.best), ("--cloning", found.cloning)):
-        if given:
-            raise ValueError(f"{flag} is for runs of the generalist only")
+    comes_with_the_package = found.run == _SHIPPED and not found.run.exists()
+    if comes_with_the_package or store.read_settings(found.run).method == "generalist":
+        return _play(found, comes_with_the_package)
+    for flag in ("prompts", "only", "best", "cloning"):
+        if getattr(found, flag):
+            raise ValueError(f"--{flag} is for runs of the generalist only")
     n_tasks = found.n_tasks or 1_000
     evaluation = store.evaluate_run(found.run, split=found.split, n_tasks=n_tasks, ticks=found.ticks, seed=found.seed)
     print(json.dumps(evaluation, indent=1) if found.json else _evaluation_text(evaluation))
     return 0
 
 
-def _play(found: argparse.Namespace) -> int:
-    """Let the generalist of a run play, and print its scoreboard."""
+def _play(found: argparse.Namespace, comes_with_the_package: bool) -> int:
+    """Let a generalist play, and print its scoreboard."""
     from rich.console import Console
 
     from quickstudy.generalist import scoreboard
 
     if found.split != "test" or found.ticks:
         raise ValueError("a generalist plays whole episodes of the test split: --split and --ticks are not for it")
-    prompts = (found.prompts or "none").split(",")
-    told = lambda name: print(f"{name} played", file=sys.stderr)
-    options = {"episodes": found.n_tasks or 100, "prompts": prompts, "seed": found.seed, "report": told, "cloning": found.cloning}
-    board = scoreboard.score_run(found.run, best=found.best, **options)
+    options = {
+        "episodes": found.n_tasks,
+        "prompts": (found.prompts or "none").split(","),
+        "only": found.only.split(",") if found.only else (),
+        "seed": found.seed,
+        "cloning": found.cloning,
+        "report": lambda name: print(f"{name} played", file=sys.stderr),
+    }
+    if comes_with_the_package and found.best:
+        raise ValueError("--best is for a run: the package has one network only")
+    board = (
+        scoreboard.score_shipped(**options) if comes_with_the_package else scoreboard.score_run(found.run, best=found.best, **options)
+    )
     if found.json:
         print(json.dumps(board, indent=1))
     else:

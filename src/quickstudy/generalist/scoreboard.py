@@ -17,9 +17,9 @@ from jaxtyping import Bool, Float, Float32
 from rich.table import Table
 from scipy.stats import binomtest
 
-from quickstudy import catalog, measure, store
+from quickstudy import catalog, measure, shipped, store
 from quickstudy.evaluation import bootstrap_interval
-from quickstudy.generalist import references
+from quickstudy.generalist import references, trained
 from quickstudy.generalist.acting import Players
 from quickstudy.generalist.cloning import clone_each
 from quickstudy.generalist.data.store import SEEDS, Episode
@@ -30,9 +30,12 @@ from quickstudy.generalist.network import Generalist
 from quickstudy.generalist.prompts import PROMPTS, prompt
 from quickstudy.persist import Facts, read_json, write_json
 
+EPISODES = 100  # of each task; JAT: 10, Reed et al. 2022: 50
+_EPISODES_OF = {"metaworld": 50}  # whose failures take 500 steps each
 _TOGETHER = 50  # environments that are played side by side; ours
 # Narrow, so that the longest name fits beside its numbers in 80 columns.
 _LOOKS: Facts = {"title_justify": "left", "box": None, "collapse_padding": True, "pad_edge": False}
+_MADE = 50  # episodes for the nearest neighbour where nothing needs to be built: as many as `reading.episodes` makes
 _MOST_NEIGHBOURS = 3_000  # episodes that the nearest neighbour knows; ours: those of a hard level of BabyAI take 400 megabytes
 
 
@@ -131,14 +134,14 @@ def scoreboard(
     network: Generalist,
     names: Iterable[str],
     *,
-    episodes: int = 100,
+    episodes: int | None = None,
     prompts: Sequence[str] = ("none",),
     neighbours: int | Mapping[str, int],
     seed: int = 0,
     cloning: bool = False,
     report: Any = lambda name: None,
 ) -> Facts:
-    """Play `episodes` test seeds of each task, named as in `babyai-compact/GoToLocal`, and compare.
+    """Play `episodes` test seeds of each task, named as in `babyai-compact/GoToLocal`, and compare; None: `EPISODES` of its domain.
 
     For each task and whoever plays: mean return with its 95 % interval, interquartile mean, minimum, success rate with its interval,
     and the normalised score. `neighbours` is how many training episodes the nearest neighbour knows, of each task or told by name.
@@ -153,11 +156,11 @@ def scoreboard(
     clones = clone_each(playable, known, seed=seed) if cloning else {}
     for name in names:
         if name not in playable:
-            examined[name] = examine(network, name, episodes, seed=seed)
+            examined[name] = examine(network, name, episodes or EPISODES, seed=seed)
             report(name)
             continue
         body, task = parse(name)
-        seeds = SEEDS["test"][seed : seed + episodes]
+        seeds = SEEDS["test"][seed : seed + (episodes or _EPISODES_OF.get(body.domain, EPISODES))]
         played = {"expert": expert(body, task, seeds), "random": play(Random(body, seed), body, task, seeds)}
         played["nearest neighbour"] = play(Nearest(body, known(name)), body, task, seeds)
         played |= {who: play(policy, body, task, seeds) for who, policy in clones.get(name, {}).items()}
@@ -174,7 +177,6 @@ def scoreboard(
         tasks[name] = {who: _summary(what, low, high) for who, what in played.items()}
         report(name)
     return {
-        "episodes": episodes,
         "seed": seed,
         "tasks": tasks,
         "scales": scales,
@@ -189,29 +191,59 @@ def _known(neighbours: int | Mapping[str, int], name: str) -> list[Episode]:
     return body.episodes(task, "train", neighbours if isinstance(neighbours, int) else neighbours[name])
 
 
-def score_run(folder: Path, *, best: bool = False, **options: Any) -> Facts:
+def score_run(folder: Path, *, best: bool = False, only: Sequence[str] = (), **options: Any) -> Facts:
     """The scoreboard of a run's generalist on the tasks of its training, kept in the folder as `scoreboard.json`.
 
-    With `best`, of the weights that did best on the valid split, as `scoreboard.best.json`.
-
-    Raises what `store.load` and `scoreboard` raise.
+    With `best`, of the weights that did best on the valid split, as `scoreboard.best.json`. `only` names tasks or embodiments, if not
+    all are to be played. Raises what `store.load` and `scoreboard` raise, and `ValueError` if `only` names none of its tasks.
     """
     run = store.load(folder, best=best)
     assert isinstance(run.learner, Generalist)
     assert isinstance(run.tasks, Demonstrations)
     counts = np.minimum(_MOST_NEIGHBOURS, np.diff(run.tasks.streams["train"].episode_of)).tolist()
     known = dict(zip(run.tasks.names, counts, strict=True))
-    settings, head = read_json(folder / store.CONFIG), measure.commit()
-    told = ("command", "commit", "changed files", "seed", "steps", "versions", "machine")
+    settings = read_json(folder / store.CONFIG)
+    told = ("command", "commit", "changed files", "seed", "steps", "start", "versions", "machine")
+    training = {name: settings[name] for name in told if name in settings}
+    training["seconds"] = round(sum(line["seconds"] for line in store.read_metrics(folder)))
     board = {
         "step": run.step,
-        "training": {name: settings[name] for name in told if name in settings}
-        | {"seconds": round(sum(line["seconds"] for line in store.read_metrics(folder)))},
-        "evaluation": {"commit": head[0] if head else None, "versions": measure.versions(), "machine": measure.machine()},
-        **scoreboard(run.learner, run.tasks.names, neighbours=known, **options),
+        "training": training,
+        "evaluation": _evaluation(),
+        **scoreboard(run.learner, chosen(run.tasks.names, only), neighbours=known, **options),
     }
     write_json(folder / ("scoreboard.best.json" if best else "scoreboard.json"), board)
     return board
+
+
+def score_shipped(*, only: Sequence[str] = (), **options: Any) -> Facts:
+    """The scoreboard of the generalist that comes with the package, on the tasks of its training.
+
+    The nearest neighbour and clones know as many episodes as are made on the spot: nothing needs to be built. Raises as `score_run`.
+    """
+    facts = shipped.provenance("generalist")
+    names = chosen(facts["names"], only)
+    board = scoreboard(trained.shipped().network, names, neighbours=_MADE, **options)
+    return {"step": facts["steps"], "training": facts, "evaluation": _evaluation(), **board}
+
+
+def chosen(names: Sequence[str], only: Sequence[str]) -> list[str]:
+    """Those of `names` that are in `only`, by themselves or by what stands before their stroke; all if it is empty.
+
+    Raises `ValueError` for one that names none of them.
+
+    >>> chosen(["scenes/caption-shapes", "mazes-plain/tree-7"], ["mazes-plain"])
+    ['mazes-plain/tree-7']
+    """
+    known = [*dict.fromkeys(name.partition("/")[0] for name in names), *names]
+    for one in only:
+        catalog.require(one, known, "task or embodiment")
+    return [name for name in names if not only or name in only or name.partition("/")[0] in only]
+
+
+def _evaluation() -> Facts:
+    head = measure.commit()
+    return {"commit": head[0] if head else None, "versions": measure.versions(), "machine": measure.machine()}
 
 
 def tables(board: Facts) -> list[Table]:
@@ -254,6 +286,7 @@ def _summary(played: Played, low: float, high: float) -> Facts:
     success = binomtest(int(played.success.sum()), len(played.success)).proportion_ci(method="wilson")
     middle = np.sort(played.returns)[len(played.returns) // 4 : len(played.returns) - len(played.returns) // 4]
     return {
+        "episodes": len(played.returns),
         "return": float(played.returns.mean()),
         "return interval": [float(end) for end in interval],
         "interquartile mean": float(middle.mean()),
