@@ -7,7 +7,7 @@ from quickstudy.generalist.embodiments import parse
 from quickstudy.generalist.prompts import prompt
 from quickstudy.generalist.writing import Writer
 
-NAMES = ("control-plain/CartPole", "control-plain/Pendulum", "bandits-plain/bernoulli-2")
+NAMES = ("bandits-plain/bernoulli-2", "bandits-plain/bernoulli-5", "toytext-plain/Blackjack")
 NAME = NAMES[0]
 
 
@@ -24,9 +24,9 @@ def test_start_end_and_uniform_are_parts_of_one_training_episode():
     at = lambda part, whole: [i for i in range(len(whole)) if whole[i : i + len(part)] == part]
     first, last, anywhere = (prompt(kind, NAME, room=32, seed=3) for kind in ("start", "end", "uniform"))
     (episode,) = [whole for whole in episodes if whole[:32] == first.ids.tolist()]
-    # Whole time steps of five tokens: six of them have room at the end.
+    # Whole time steps of three tokens: ten of them have room at the end.
     assert last.ids.tolist() == episode[-30:]
-    assert all(start % 5 == 0 for start in at(anywhere.ids.tolist(), episode))
+    assert all(start % 3 == 0 for start in at(anywhere.ids.tolist(), episode))
     assert at(anywhere.ids.tolist(), episode)
     for part in (first, last, anywhere):
         assert part.places[0] == 0
@@ -36,23 +36,23 @@ def test_start_end_and_uniform_are_parts_of_one_training_episode():
 
 def test_a_wrong_task_is_of_the_same_embodiment_if_there_is_one():
     wrong = prompt("wrong-task", NAME, NAMES, room=32)
-    pendulum, task = parse(NAMES[1])
-    known = [pendulum.encode([episode]).ids[:32].tolist() for episode in pendulum.episodes(task, "train", 50)]
+    other, task = parse(NAMES[1])
+    known = [other.encode([episode]).ids[:32].tolist() for episode in other.episodes(task, "train", 50)]
     assert wrong.ids.tolist() in known
     only = prompt("wrong-task", NAME, [NAME, NAMES[2]], room=32)
-    bandit, task = parse(NAMES[2])
-    assert only.ids.tolist() in [bandit.encode([episode]).ids[:32].tolist() for episode in bandit.episodes(task, "train", 50)]
+    cards, task = parse(NAMES[2])
+    assert only.ids.tolist() in [cards.encode([episode]).ids[:32].tolist() for episode in cards.episodes(task, "train", 50)]
     with pytest.raises(ValueError, match="a prompt of a wrong task needs more than one task"):
         prompt("wrong-task", NAME, [NAME], room=32)
 
 
 def test_a_text_names_the_task():
-    assert Writer().read(prompt("text", NAME, room=32)) == "cart pole"
+    assert Writer().read(prompt("text", NAME, room=32)) == "bernoulli 2"
     assert len(prompt("text", NAME, room=2).ids) == 2
 
 
 def test_another_kind_is_one_sentence_with_the_nearest():
-    with pytest.raises(ValueError, match=r"unknown prompt 'ends'.*end"):
+    with pytest.raises(ValueError, match=r"there is no prompt 'ends'; did you mean 'end'"):
         prompt("ends", NAME, room=32)
 
 

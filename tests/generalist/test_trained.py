@@ -67,7 +67,7 @@ def test_a_tokenizer_stands_for_any_environment_and_takes_tokens_as_its_prompt(u
     assert untrained.agent(body.tokenizer, prompt=episode, greedy=True).act(seen) in (0, 1)
     with pytest.raises(ValueError, match="prompt must be tokens or 'none' where the task is a tokenizer, not 'end'"):
         untrained.agent(body.tokenizer, prompt="end")
-    with pytest.raises(ValueError, match="unknown embodiment 'bandit-plain'"):
+    with pytest.raises(ValueError, match="there is no embodiment 'bandit-plain'; did you mean 'bandits-plain'"):
         untrained.agent("bandit-plain/bernoulli-2")
 
 
@@ -76,11 +76,13 @@ def test_what_is_foreseen_side_by_side_is_what_one_sequence_alone_foretells(untr
     tokens = [scenes.tokens("caption-shapes", episode, WRITER) for episode in episodes]
     likeliest, surprise = examination._foreseen(untrained.network, tokens)
     for number, one in enumerate(tokens):
-        seen = jax.tree.map(lambda leaf: leaf[0], stacked([one], len(one.ids), [True]))
-        logs = np.asarray(jax.nn.log_softmax(untrained.network.logits(untrained.network.unroll(seen, patches=len(one.ids)))))
-        where = np.flatnonzero(one.targets)
+        seen = jax.tree.map(lambda leaf: leaf[0], stacked([one], 64, [True]))
+        logs, where = np.asarray(foretold(untrained.network, seen)), np.flatnonzero(one.targets)
         np.testing.assert_allclose(surprise[number][where], -logs[where - 1, one.ids[where]], rtol=1e-4, atol=1e-4)
         np.testing.assert_array_equal(likeliest[number][where], logs[where - 1].argmax(axis=1) == one.ids[where])
+
+
+foretold = eqx.filter_jit(lambda network, seen: jax.nn.log_softmax(network.logits(network.unroll(seen, patches=16))))
 
 
 def test_an_answer_counts_if_all_of_it_is_foreseen_and_of_characters_the_first_query(untrained, monkeypatch):
