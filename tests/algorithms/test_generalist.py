@@ -11,7 +11,7 @@ import pytest
 
 from quickstudy.algorithms.imitation import generalist
 from quickstudy.generalist import mixtures
-from quickstudy.generalist.data import babyai, characters, metaworld, scenes
+from quickstudy.generalist.data import babyai, build, characters, metaworld, scenes
 from quickstudy.generalist.demonstrations import demonstrations
 from quickstudy.generalist.embodiments import parse
 
@@ -66,6 +66,15 @@ def test_presets_too_large_for_tests_make_networks_of_their_size(name):
     count = sum(leaf.size for leaf in jax.tree.leaves(made) if isinstance(leaf, jax.ShapeDtypeStruct))
     low, high = {"laptop": (1e6, 4e6), "gpu": (25e6, 35e6), "paper": (79e6, 85e6)}[name]
     assert low <= count <= high, f"{count:,}"
+
+
+def test_every_preset_has_a_mixture_and_each_names_builds_of_its_tasks():
+    assert set(mixtures.MIXTURES) == set(generalist.PRESETS)
+    for make in mixtures.MIXTURES.values():
+        built = make().builds()
+        for domain, tasks, split, episodes in built:
+            assert build.plan(domain, tasks, episodes=episodes, split=split)
+        assert sum(len(tasks) for _, tasks, split, _ in built if split == "test") == len(make().shares)
 
 
 def test_mixtures_name_what_the_domains_have():

@@ -3,10 +3,14 @@
 import argparse
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from quickstudy import catalog
 from quickstudy.cli.flags import Parser, count
 from quickstudy.cli.show_progress import show_progress
+
+if TYPE_CHECKING:
+    from quickstudy.core import Split
 
 _EPILOG = """build makes demonstrations for the generalist agent, and goes on where an earlier build stopped. card says what was built;
 check reads all of it and names what is damaged. export writes recorded episodes of a task as a new data set in Minari's folder; import
@@ -31,6 +35,7 @@ def data_command(arguments: Sequence[str]) -> int:
         metavar="NAMES",
         help="tasks (of BabyAI: levels) or groups (BabyAI: single-room; Meta-World: mt10), with commas between; all by default",
     )
+    group.add_argument("--mixture", metavar="NAME", help="build: all that this preset of the generalist needs, such as laptop")
     group.add_argument("--split", default="train", choices=("train", "valid", "test"), help="train by default")
     group.add_argument("--jobs", type=count, default=1, help="how many processes work at it; 1 by default")
     group.add_argument("--to-minari", metavar="ID", help="export: the new data set's name, such as babyai/go-to-local-v0")
@@ -66,15 +71,25 @@ def _fetch(found: argparse.Namespace) -> int:
 def _build(found: argparse.Namespace) -> int:
     from quickstudy.generalist.data import build, card
 
-    domain, tasks = _domain(found), found.tasks.split(",")
-    total = sum(work.size for work in build.plan(domain, tasks, episodes=found.episodes, split=found.split))
-    options = {"episodes": found.episodes, "split": found.split, "jobs": found.jobs, "folder": found.out}
-    with show_progress(domain, total=total) as report:
-        built = build.build(domain, tasks, report=report, **options)
-    for path in built.set_aside:
-        print(f"a shard was damaged and made anew; the damaged one is kept as {path}")
-    print(f"{built.made} blocks made, {built.kept} were there; {card.write_card(domain, found.out)} says what is in them")
+    if found.mixture and (found.name or found.out):
+        raise ValueError("--mixture names all that is to be built, in the cache: leave out the domain and --out")
+    for domain, tasks, split, episodes in _wanted(found):
+        total = sum(work.size for work in build.plan(domain, tasks, episodes=episodes, split=split))
+        with show_progress(f"{domain} {split}", total=total) as report:
+            built = build.build(domain, tasks, report=report, episodes=episodes, split=split, jobs=found.jobs, folder=found.out)
+        for path in built.set_aside:
+            print(f"a shard was damaged and made anew; the damaged one is kept as {path}")
+        print(f"{built.made} blocks made, {built.kept} were there; {card.write_card(domain, found.out)} says what is in them")
     return 0
+
+
+def _wanted(found: argparse.Namespace) -> list[tuple[str, list[str], "Split", int]]:
+    """Domain, tasks, split and episodes of each build that is asked for."""
+    if found.mixture is None:
+        return [(_domain(found), found.tasks.split(","), found.split, found.episodes)]
+    from quickstudy.generalist.mixtures import MIXTURES
+
+    return MIXTURES[catalog.require(found.mixture, MIXTURES, "mixture")]().builds()
 
 
 def _card(found: argparse.Namespace) -> int:

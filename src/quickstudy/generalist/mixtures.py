@@ -3,9 +3,10 @@
 Weights are by hand, as in Reed et al. 2022, "A Generalist Agent", table 1, whose domains are drawn about equally often.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
+from quickstudy.core import Split
 from quickstudy.generalist.demonstrations import Demonstrations
 
 
@@ -42,29 +43,51 @@ def named(embodiment: str, tasks: Sequence[str], weight: float, episodes: int) -
     return {f"{embodiment}/{task}": Share(weight, episodes) for task in tasks}
 
 
-def mixture(shares: Mapping[str, Share], *, held_out: int, length: int) -> Demonstrations:
-    """Windows of `length` tokens of recorded tasks, `held_out` seeds of each for valid and for test.
+class Mixture(NamedTuple):
+    """Tasks with their shares, how many seeds of each there are for valid and for test, and the length of a window in tokens."""
 
-    Sequences of characters are never prompted: a label means another class in each of them. Raises as `embodiments.recorded` does.
-    """
-    from quickstudy.generalist.embodiments import recorded  # needs simulators and the text model, which a network alone does not
+    shares: Mapping[str, Share]
+    held_out: int
+    length: int
 
-    return recorded(
-        tuple(shares),
-        episodes={name: share.episodes for name, share in shares.items()},
-        held_out=held_out,
-        length=length,
-        weights={name: share.weight for name, share in shares.items()},
-        unprompted=[name for name in shares if name.startswith("characters/")],
-    )
+    def demonstrations(self) -> Demonstrations:
+        """What a generalist is trained on. Sequences of characters are never prompted: labels mean other classes in each of them.
+
+        Raises as `embodiments.recorded` does.
+        """
+        from quickstudy.generalist.embodiments import recorded  # needs simulators and the text model, which a network alone does not
+
+        return recorded(
+            tuple(self.shares),
+            episodes={name: share.episodes for name, share in self.shares.items()},
+            held_out=self.held_out,
+            length=self.length,
+            weights={name: share.weight for name, share in self.shares.items()},
+            unprompted=[name for name in self.shares if name.startswith("characters/")],
+        )
+
+    def builds(self) -> list[tuple[str, list[str], Split, int]]:
+        """What must be built for it: domain, tasks, split, and episodes of each.
+
+        >>> Mixture(named("mazes-plain", ("tree-7", "loops-7"), 1.0, 500), held_out=100, length=64).builds()[:2]
+        [('mazes', ['tree-7', 'loops-7'], 'train', 500), ('mazes', ['tree-7', 'loops-7'], 'valid', 100)]
+        """
+        found: dict[tuple[str, Split, int], list[str]] = {}
+        splits: tuple[Split, ...] = ("train", "valid", "test")
+        for name, share in self.shares.items():
+            where, _, task = name.partition("/")
+            for split in splits:
+                count = share.episodes if split == "train" else self.held_out
+                found.setdefault((where.partition("-")[0], split, count), []).append(task)
+        return [(domain, tasks, split, count) for (domain, split, count), tasks in found.items()]
 
 
-def single_room() -> Demonstrations:
+def single_room() -> Mixture:
     """Twelve levels of BabyAI, equally often."""
-    return mixture(named("babyai-compact", SINGLE_ROOM, 1.0, 3_000), held_out=100, length=256)
+    return Mixture(named("babyai-compact", SINGLE_ROOM, 1.0, 3_000), held_out=100, length=256)
 
 
-def laptop() -> Demonstrations:
+def laptop() -> Mixture:
     """Levels, a robot arm, poles and cars, toys, bandits, mazes, pictures with captions and questions, characters and text.
 
     Its episodes are made in half an hour of a laptop.
@@ -83,34 +106,44 @@ def laptop() -> Demonstrations:
     shares |= named("bandits-plain", ("bernoulli-2", "bernoulli-5"), 0.4, 3_000)
     shares |= named("mazes-plain", ("tree-7", "loops-7"), 0.5, 3_000)
     shares |= dict.fromkeys(SCENES, Share(1.5, 10_000)) | dict.fromkeys(CHARACTERS, Share(4.5, 10_000)) | {TEXT: Share(0.3, 3_000)}
-    return mixture(shares, held_out=100, length=256)
+    return Mixture(shares, held_out=100, length=256)
 
 
-def gpu() -> Demonstrations:
+def gpu() -> Mixture:
     """All of BabyAI's and Meta-World's tasks beside the others, for one accelerator."""
     return _everything("babyai-compact", "metaworld-lean", episodes=20_000)
 
 
-def paper() -> Demonstrations:
+def paper() -> Mixture:
     """The tasks of `gpu` in the paper's own reading: every symbol and number, and text at every step."""
     return _everything("babyai-symbolic", "metaworld-full", episodes=100_000)
 
 
-def _everything(levels: str, arm: str, *, episodes: int) -> Demonstrations:
+def _everything(levels: str, arm: str, *, episodes: int) -> Mixture:
     from quickstudy.generalist.data import babyai, metaworld
 
     shares = named(levels, babyai.LEVELS, 1.0, episodes) | named(arm, metaworld.GROUPS["all"], 1.0, 1_000)
     shares |= dict.fromkeys((*SCENES, *CHARACTERS), Share(2.0, 20_000)) | {TEXT: Share(2.0, 20_000)}
-    return mixture(shares, held_out=100, length=1_024)
+    return Mixture(shares, held_out=100, length=1_024)
 
 
-def ci() -> Demonstrations:
+def ci() -> Mixture:
     """A little of each kind, so few episodes that they are made on the spot."""
     shares = named("babyai-compact", ("GoToRedBallNoDists", "GoToObj"), 1.0, 50)
     shares |= {SCENES[0]: Share(1.0, 50), CHARACTERS[0]: Share(1.0, 50)}
-    return mixture(shares, held_out=20, length=64)
+    return Mixture(shares, held_out=20, length=64)
 
 
-def smoke() -> Demonstrations:
+def smoke() -> Mixture:
     """The least that can be trained on."""
-    return mixture(named("babyai-compact", ("GoToObj", "GoToLocal"), 1.0, 4), held_out=2, length=24)
+    return Mixture(named("babyai-compact", ("GoToObj", "GoToLocal"), 1.0, 4), held_out=2, length=24)
+
+
+MIXTURES: dict[str, Callable[[], Mixture]] = {
+    "laptop": laptop,
+    "single-room": single_room,
+    "ci": ci,
+    "smoke": smoke,
+    "gpu": gpu,
+    "paper": paper,
+}

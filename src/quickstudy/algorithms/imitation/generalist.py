@@ -155,24 +155,32 @@ def validation(config: Config, tasks: AbstractTaskDistribution) -> Callable[[Gen
 
 
 PRESETS = {
-    "laptop": Preset(Config(steps=8_000), mixtures.laptop, 8_000, 256, "not measured yet"),
+    "laptop": Preset(Config(steps=8_000), lambda: mixtures.laptop().demonstrations(), 8_000, 256, "not measured yet"),
     "single-room": Preset(
         Config(steps=4_000),
-        mixtures.single_room,
+        lambda: mixtures.single_room().demonstrations(),
         4_000,
         256,
         "0.88 of missions done, 7 of 12 levels at 0.99; an hour and ten minutes of a core",
     ),
     "ci": Preset(
-        Config(width=32, layers=2, heads=2, channels=8, steps=200, warmup=20, windows_per_step=8), mixtures.ci, 200, 64, "it learns"
+        Config(width=32, layers=2, heads=2, channels=8, steps=200, warmup=20, windows_per_step=8),
+        lambda: mixtures.ci().demonstrations(),
+        200,
+        64,
+        "it learns",
     ),
     "smoke": Preset(
-        Config(width=8, layers=1, heads=2, channels=2, steps=4, warmup=2, windows_per_step=2), mixtures.smoke, 4, 4, "it runs"
+        Config(width=8, layers=1, heads=2, channels=2, steps=4, warmup=2, windows_per_step=2),
+        lambda: mixtures.smoke().demonstrations(),
+        4,
+        4,
+        "it runs",
     ),
-    # 28 million numbers. Rates and steps as those of GPT-2's size in Reed et al. 2022, shorter: ours, not measured.
+    # 28 million numbers; rate, steps and windows are ours.
     "gpu": Preset(
         Config(512, 8, 8, channels=64, bfloat16=True, learning_rate=5e-4, steps=30_000, warmup=1_000, windows_per_step=64),
-        mixtures.gpu,
+        lambda: mixtures.gpu().demonstrations(),
         30_000,
         1_024,
         "not measured: no accelerator was at hand",
@@ -180,7 +188,7 @@ PRESETS = {
     # The shape of their smallest network, with their rates.
     "paper": Preset(
         Config(768, 8, 24, 6, 96, True, learning_rate=1e-4, steps=1_000_000, warmup=15_000, windows_per_step=512),
-        mixtures.paper,
+        lambda: mixtures.paper().demonstrations(),
         1_000_000,
         1_024,
         "not measured: no accelerator was at hand",
