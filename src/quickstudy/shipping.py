@@ -4,6 +4,7 @@ A file's header says where it comes from: the command that repeats the training,
 as `start` the same of the weights that the training began with.
 """
 
+import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -29,10 +30,9 @@ def ship(run: Path, folder: Path = FOLDER) -> Path:
         raise ValueError(f"{run} has done {loaded.step} of {settings['steps']} steps: train it to its end first")
     facts = {name: settings[name] for name in ("commit", "changed files", "seed", "preset", "config", "steps", "tasks", "versions")}
     origin = settings.get("start")
-    begun = " --start-from WEIGHTS" if origin else ""
     facts |= {"start": origin} if origin else {}
     facts |= {
-        "command": f"quickstudy train {loaded.method} --preset {settings['preset']} --seed {settings['seed']}{begun}",
+        "command": _without_places(settings["command"]),
         "machine": settings["machine"],
         "seconds": round(sum(line["seconds"] for line in metrics)),
         "last metrics": metrics[-1]["metrics"],
@@ -44,6 +44,20 @@ def ship(run: Path, folder: Path = FOLDER) -> Path:
     path = folder / weights_of(loaded.method).name
     save_tree(path, loaded.learner, facts)
     return path
+
+
+def _without_places(command: str) -> str:
+    """A command line without the folder of its run, and with a word for the file that it began with: others have other places.
+
+    >>> _without_places("quickstudy train maml --out /home/me/run --start-from old.safetensors --seed 3")
+    'quickstudy train maml --start-from WEIGHTS --seed 3'
+    """
+    words = shlex.split(command)
+    for flag, instead in (("--out", []), ("--start-from", ["--start-from", "WEIGHTS"])):
+        if flag in words:
+            place = words.index(flag)
+            words[place : place + 2] = instead
+    return shlex.join(words)
 
 
 def main(arguments: Sequence[str]) -> int:

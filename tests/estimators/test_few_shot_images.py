@@ -68,7 +68,11 @@ def test_a_learner_with_inner_steps_adapts_by_them(tmp_path):
 
 def trained(folder, method, steps=2, extended=0):
     module = importlib.import_module(f"quickstudy.algorithms.fewshot.{method}")
-    store.create(folder, store.Settings(method, "smoke", module.PRESETS["smoke"].config, 3, steps, 2), "a test")
+    store.create(
+        folder,
+        store.Settings(method, "smoke", module.PRESETS["smoke"].config, 3, steps, 2),
+        f"quickstudy train {method} --out {folder}",
+    )
     for _ in store.resume(folder):
         pass
     if extended:
@@ -85,7 +89,7 @@ def test_a_run_s_learner_serves_and_ships_with_its_origin(tmp_path):
     )
     path = ship(folder, tmp_path / "weights")
     arrays, facts = read_arrays(path)
-    assert (facts["command"], facts["seed"]) == ("quickstudy train protonet --preset smoke --seed 3", 3)
+    assert (facts["command"], facts["seed"], facts["steps"]) == ("quickstudy train protonet", 3, 2)
     assert arrays.keys() == read_arrays(folder / "weights.safetensors")[0].keys()
 
 
