@@ -35,6 +35,7 @@ _EPISODES_OF = {"metaworld": 50}  # whose failures take 500 steps each
 _TOGETHER = 50  # environments that are played side by side; ours
 # Narrow, so that the longest name fits beside its numbers in 80 columns.
 _LOOKS: Facts = {"title_justify": "left", "box": None, "collapse_padding": True, "pad_edge": False}
+_MOST_STEPS = 100_000  # that the nearest neighbour knows; ours: of long episodes a few hundred show all there is
 _MADE = 50  # episodes for the nearest neighbour where nothing needs to be built: as many as `reading.episodes` makes
 _MOST_NEIGHBOURS = 3_000  # episodes that the nearest neighbour knows; ours: those of a hard level of BabyAI take 400 megabytes
 
@@ -101,12 +102,18 @@ class Random:
 
 
 class Nearest:
-    """Retrieves the recorded observation that is most alike, of those with the same text if there are any, and repeats its action."""
+    """Retrieves the recorded observation that is most alike, of those with the same text if there are any, and repeats its action.
+
+    It knows the first 100,000 recorded steps.
+    """
 
     def __init__(self, body: Embodiment, episodes: Sequence[Episode]):
-        self._vectors, self._texts = _numbers_and_texts(body.observe(body.raw(episodes)))
+        vectors, texts = _numbers_and_texts(body.observe(body.raw(episodes)))
+        self._vectors = vectors[:_MOST_STEPS]
         self._lengths = np.sum(np.square(self._vectors), axis=1)
-        self._actions = np.concatenate([episode.actions for episode in episodes])
+        self._numbers = {text: number for number, text in enumerate(dict.fromkeys(texts[:_MOST_STEPS]))}
+        self._texts = np.array([self._numbers[text] for text in texts[:_MOST_STEPS]])
+        self._actions = np.concatenate([episode.actions for episode in episodes])[:_MOST_STEPS]
 
     def reset(self, players: Sequence[int]) -> None:
         """Nothing is remembered."""
@@ -116,8 +123,9 @@ class Nearest:
         together = {name: [observation[name] for observation in observations] for name in observations[0]}
         vectors, texts = _numbers_and_texts(together)
         distances = self._lengths - 2 * vectors @ self._vectors.T
-        other = self._texts != texts[:, None]
-        distances = np.where(other & ~other.all(axis=1, keepdims=True), np.inf, distances)
+        if len(self._numbers) > 1:
+            other = self._texts != np.array([self._numbers.get(text, -1) for text in texts])[:, None]
+            distances = np.where(other & ~other.all(axis=1, keepdims=True), np.inf, distances)
         return list(self._actions[np.argmin(distances, axis=1)])
 
 
