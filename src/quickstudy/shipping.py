@@ -4,7 +4,6 @@ A file's header says where it comes from: the command that repeats the training,
 as `start` the same of the weights that the training began with.
 """
 
-import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,7 +12,7 @@ from quickstudy import store
 from quickstudy.generalist.demonstrations import Demonstrations
 from quickstudy.generalist.network import Generalist
 from quickstudy.persist import read_json, save_tree
-from quickstudy.shipped import FOLDER, weights_of
+from quickstudy.shipped import FOLDER, weights_of, without_places
 
 METHODS = ("pfn-tabular", "protonet", "generalist")  # whose weights the package has a use for
 
@@ -32,7 +31,7 @@ def ship(run: Path, folder: Path = FOLDER) -> Path:
     origin = settings.get("start")
     facts |= {"start": origin} if origin else {}
     facts |= {
-        "command": _without_places(settings["command"]),
+        "command": without_places(settings["command"]),
         "machine": settings["machine"],
         "seconds": round(sum(line["seconds"] for line in metrics)),
         "last metrics": metrics[-1]["metrics"],
@@ -44,20 +43,6 @@ def ship(run: Path, folder: Path = FOLDER) -> Path:
     path = folder / weights_of(loaded.method).name
     save_tree(path, loaded.learner, facts)
     return path
-
-
-def _without_places(command: str) -> str:
-    """A command line without the folder of its run, and with a word for the file that it began with: others have other places.
-
-    >>> _without_places("quickstudy train maml --out /home/me/run --start-from old.safetensors --seed 3")
-    'quickstudy train maml --start-from WEIGHTS --seed 3'
-    """
-    words = shlex.split(command)
-    for flag, instead in (("--out", []), ("--start-from", ["--start-from", "WEIGHTS"])):
-        if flag in words:
-            place = words.index(flag)
-            words[place : place + 2] = instead
-    return shlex.join(words)
 
 
 def main(arguments: Sequence[str]) -> int:

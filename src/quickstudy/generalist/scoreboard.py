@@ -213,6 +213,7 @@ def score_run(folder: Path, *, best: bool = False, only: Sequence[str] = (), **o
     settings = read_json(folder / store.CONFIG)
     told = ("command", "commit", "changed files", "seed", "steps", "start", "versions", "machine")
     training = {name: settings[name] for name in told if name in settings}
+    training["command"] = shipped.without_places(settings["command"])
     training["seconds"] = round(sum(line["seconds"] for line in store.read_metrics(folder)))
     board = {
         "step": run.step,
