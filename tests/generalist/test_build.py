@@ -181,7 +181,7 @@ def test_the_command_builds_babyai_and_tells_of_it(tmp_path, capsys):
     command = ["data", "build", "babyai", "--levels", "GoToObjS4", "--episodes", "1"]
     folder = tmp_path / "data" / "generalist" / "babyai"
     assert main(command) == 0
-    assert "babyai  100/100" in capsys.readouterr().out
+    assert "babyai train  100/100" in capsys.readouterr().out
     assert main(command) == 0
     assert "0 blocks made, 1 were there" in capsys.readouterr().out
     assert len(Store.open(folder)) == 100

@@ -187,7 +187,7 @@ def test_unknown_tasks_and_seeds_of_no_split_are_told():
 
 def test_scenes_are_built_and_described(tmp_path, capsys):
     assert main(["data", "build", "scenes", "--tasks", "captions", "--episodes", "100", "--out", str(tmp_path)]) == 0
-    assert "scenes  200/200" in capsys.readouterr().out
+    assert "scenes train  200/200" in capsys.readouterr().out
     store = Store.open(tmp_path, tasks=["caption-shapes"])
     built, made = store.episode(5), scenes.record("caption-shapes", 5)
     np.testing.assert_array_equal(built.observations["image"], made.observations["image"])
