@@ -174,7 +174,7 @@ def scoreboard(
         played |= {who: play(policy, body, task, seeds) for who, policy in clones.get(name, {}).items()}
         for kind in prompts:
             begin = prompt(kind, name, playable, room=network.body.reach // 2, seed=seed)
-            players = Players(network, body.tokenizer, _TOGETHER, prompt=begin)
+            players = Players(network, body.tokenizer, min(_TOGETHER, len(seeds)), prompt=begin)
             players.reset(seed=seed)
             label = "generalist" if kind == "none" else f"with prompt: {kind}"
             played[label] = play(players, body, task, seeds)
