@@ -67,10 +67,25 @@ def test_the_guide_to_the_generalist_runs(capsys, tmp_path, monkeypatch):
 
 
 def test_the_guide_to_the_generalist_quotes_what_was_measured():
-    board = json.loads((ROOT / "results" / "scoreboards" / "generalist.single-room.json").read_text())
-    who = ("expert", "generalist", "with prompt: end", "with prompt: wrong-task", "nearest neighbour", "random")
     guide = (ROOT / "docs" / "guides" / "generalist.md").read_text()
-    rows = dict(re.findall(r"^\| (\w+) \| ([\d. |]+) \|$", guide, flags=re.MULTILINE))
-    assert {*rows} == {"mean", *(name.partition("/")[2] for name in board["tasks"])}
-    for name, played in (*board["tasks"].items(), ("/mean", board["mean"])):
-        assert rows[name.partition("/")[2]] == " | ".join(f"{played[player]['success']:.2f}" for player in who)
+    levels, others, arm = (
+        json.loads((ROOT / "results" / "scoreboards" / f"generalist.laptop.{part}.json").read_text())
+        for part in ("levels", "others", "arm")
+    )
+    rows = {name: cells.split(" | ") for name, cells in re.findall(r"^\| ([\w-]+) \| ([\d. |a-z-]+) \|$", guide, flags=re.MULTILINE)}
+    task = lambda name: name.partition("/")[2]
+    who = (
+        *("expert", "generalist", "with prompt: end", "with prompt: wrong-task"),
+        *("single-task cloning", "one-hot cloning", "nearest neighbour", "random"),
+    )
+    found = {task(name): [played[player]["success"] for player in who] for name, played in levels["tasks"].items()}
+    found["mean"] = [levels["mean"][player]["success"] for player in who]
+    for name, played in {**others["tasks"], **arm["tasks"]}.items():
+        success = {player: played[player]["success"] for player in ("expert", "generalist", "nearest neighbour", "random")}
+        numbers = [success["expert"], success["generalist"], played["generalist"]["normalised"]]
+        found[task(name)] = [*numbers, success["nearest neighbour"], success["random"]]
+    shown = {name: [f"{number:.2f}" for number in numbers] for name, numbers in found.items()}
+    for name, row in others["examined"].items():
+        low, high = row["right interval"]
+        shown[task(name)] = [f"{row['right']:.2f}", f"{low:.2f} to {high:.2f}", f"{row['commonest']:.2f}"]
+    assert {name: rows.get(name) for name in shown} == shown

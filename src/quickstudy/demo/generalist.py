@@ -47,7 +47,7 @@ def show(say: Callable[[str], None]) -> list[Section]:
         return []
     for level, lives in found.items():
         done = sum(life.success for life in lives)
-        say(f'{level:<14} {done:>2} of {len(lives)} missions done, such as "{lives[0].mission}"')
+        say(f'{level:<18} {done:>2} of {len(lives)} missions done, such as "{lives[0].mission}"')
     captions = {scene: describe(generalist, scene) for scene in SCENES}
     for scene, lines in captions.items():
         right = sum(said == truth for _, said, truth in lines)
