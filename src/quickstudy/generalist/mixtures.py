@@ -88,10 +88,7 @@ def single_room() -> Mixture:
 
 
 def laptop() -> Mixture:
-    """Levels, a robot arm, poles and cars, toys, bandits, mazes, pictures with captions and questions, characters and text.
-
-    Its episodes are made in half an hour of a laptop.
-    """
+    """Levels, a robot arm, poles and cars, toys, bandits, mazes, pictures with captions and questions, characters and text."""
     # The levels that took longest in `single_room` are drawn most often; the others are parts of them. Characters are drawn often,
     # because to learn from the context was not begun to be learned when all else was (a first run of 1,600 steps).
     shares = named("babyai-compact", SINGLE_ROOM, 0.3, 3_000) | {

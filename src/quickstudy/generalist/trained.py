@@ -54,7 +54,8 @@ class Trained(NamedTuple):
         with another vocabulary, `ImportError` with what to install.
         """
         if isinstance(task, str):
-            body, tokenizer = parse(task)[0], parse(task)[0].tokenizer
+            body, _ = parse(task)
+            tokenizer = body.tokenizer
             begin = prompt_of(prompt, task, room=self.network.body.reach // 2) if isinstance(prompt, str) else prompt
         else:
             body, tokenizer, begin = None, task, None if isinstance(prompt, str) else prompt

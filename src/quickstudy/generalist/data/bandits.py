@@ -23,8 +23,8 @@ from jaxtyping import Float64
 
 from quickstudy import catalog
 from quickstudy.generalist.data import naming
-from quickstudy.generalist.data.playing import Encoding, Step
-from quickstudy.generalist.data.store import Episode, Facts, Observations, Rejected
+from quickstudy.generalist.data.playing import Encoding, Step, live
+from quickstudy.generalist.data.store import Episode, Facts, Rejected
 from quickstudy.gittins_indices import finite_horizon_indices
 
 try:
@@ -134,17 +134,9 @@ def record(task: str, seed: int) -> Episode | Rejected:
 
     Raises `ValueError` with the nearest name for an unknown task.
     """
-    world, end, success = environment(task, seed), False, False
-    act, observation = expert(task), world.reset()
-    seen, actions, rewards = [], [], []
-    while not end:
-        seen.append(observation)
-        actions.append(act(observation))
-        observation, reward, end, success = world.step(actions[-1])
-        rewards.append(reward)
-    facts = {"seed": seed, "success": success, "return": float(sum(rewards)), "regret": round(world.regret(), 6)}
-    stacked: Observations = {name: np.stack([one[name] for one in seen]) for name in ("action", "reward")}
-    return Episode(stacked, np.array(actions, np.uint8), np.array(rewards, np.float32), facts)
+    world = environment(task, seed)
+    episode = live(world, expert(task), seed)
+    return episode._replace(facts=episode.facts | {"regret": round(world.regret(), 6)})
 
 
 def raw(episode: Episode) -> dict[str, Any]:

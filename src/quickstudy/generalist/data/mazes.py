@@ -26,8 +26,8 @@ from jaxtyping import Bool, Float64
 
 from quickstudy import catalog
 from quickstudy.generalist.data import naming
-from quickstudy.generalist.data.playing import Encoding, Step
-from quickstudy.generalist.data.store import Episode, Facts, Observations, Rejected
+from quickstudy.generalist.data.playing import Encoding, Step, live
+from quickstudy.generalist.data.store import Episode, Facts, Rejected
 
 try:
     from gymnasium import spaces
@@ -227,17 +227,9 @@ def record(task: str, seed: int) -> Episode | Rejected:
 
     Raises `ValueError` with the nearest name for an unknown task.
     """
-    world, end, success = environment(task, seed), False, False
-    act, observation = expert(task), world.reset()
-    seen, actions, rewards = [], [], []
-    while not end:
-        seen.append(observation)
-        actions.append(act(observation))
-        observation, reward, end, success = world.step(actions[-1])
-        rewards.append(reward)
-    facts = {"seed": seed, "success": success, "return": float(sum(rewards)), "ways": world.ways}
-    stacked: Observations = {name: np.stack([one[name] for one in seen]) for name in ("place", "reward", "walls")}
-    return Episode(stacked, np.array(actions, np.uint8), np.array(rewards, np.float32), facts)
+    world = environment(task, seed)
+    episode = live(world, expert(task), seed)
+    return episode._replace(facts=episode.facts | {"ways": world.ways})
 
 
 def raw(episode: Episode) -> dict[str, Any]:

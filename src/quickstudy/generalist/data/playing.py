@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from quickstudy.generalist.data.store import SEEDS
+from quickstudy.generalist.data.store import SEEDS, Episode, Observations
 from quickstudy.generalist.spaces import Space
 
 
@@ -17,6 +17,20 @@ class Step(NamedTuple):
     reward: float
     end: bool
     success: bool
+
+
+def live(world: Any, act: Callable[[Mapping[str, Any]], int], seed: int) -> Episode:
+    """An episode of an expert with discrete actions in an environment, from its reset to its end."""
+    observation, end, success = world.reset(), False, False
+    seen, actions, rewards = [], [], []
+    while not end:
+        seen.append(observation)
+        actions.append(act(observation))
+        observation, reward, end, success = world.step(actions[-1])
+        rewards.append(reward)
+    facts = {"seed": seed, "success": success, "return": float(sum(rewards))}
+    stacked: Observations = {name: np.stack([one[name] for one in seen]) for name in seen[0]}
+    return Episode(stacked, np.array(actions, np.uint8), np.array(rewards, np.float32), facts)
 
 
 class Encoding(NamedTuple):
