@@ -22,7 +22,7 @@ def provenance(method: str) -> Facts:
 def without_places(command: str) -> str:
     """A command line without the folder of its run, and with a word for the file that it began with: others have other places.
 
-    >>> _without_places("quickstudy train maml --out /home/me/run --start-from old.safetensors --seed 3")
+    >>> without_places("quickstudy train maml --out /home/me/run --start-from old.safetensors --seed 3")
     'quickstudy train maml --start-from WEIGHTS --seed 3'
     """
     words = shlex.split(command)
