@@ -50,6 +50,17 @@ def test_a_sequence_does_not_see_the_one_before_it():
     np.testing.assert_array_equal(read_at_once(NETWORK, seen)[5:], read_at_once(NETWORK, changed)[5:])
 
 
+def test_only_ordered_numbers_begin_alike_to_their_neighbours():
+    sizes, bins = Architecture(64, layers=1, heads=2), range(20, 1044)
+    plain, ordered = (Generalist(1050, sizes, reach=4, channels=4, ordered=which, key=KEY).embedding for which in (range(0), bins))
+    others = np.r_[:20, 1044:1050]
+    np.testing.assert_array_equal(plain[others], ordered[others])
+    likeness = lambda rows, apart: np.diag(rows[20:1044] @ rows[20:1044].T, apart)
+    np.testing.assert_array_less(0.6, likeness(ordered, 1))
+    assert np.abs(likeness(ordered, 512)).mean() < 0.3
+    assert np.abs(likeness(plain, 1)).mean() < 0.3
+
+
 def test_the_second_half_of_a_block_works_on_what_the_first_has_added():
     block, xs = Block(SIZES, key=KEY), jr.normal(KEY, (4, 8))
     read = attend(*block.project(xs), jnp.tril(jnp.ones((4, 4), bool)))

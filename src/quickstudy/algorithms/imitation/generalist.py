@@ -51,14 +51,15 @@ class Config:
 def learner(config: Config, tasks: AbstractTaskDistribution, key: PRNGKeyArray) -> Generalist:
     """A generalist with fresh weights; raises `TypeError` unless the tasks are demonstrations."""
     known = _demonstrations(tasks)
-    return network(config, known.vocabulary.size, known.length, key)
+    bins = range(known.vocabulary.continuous_start, known.vocabulary.separator)
+    return network(config, known.vocabulary.size, known.length, key, bins)
 
 
-def network(config: Config, tokens: int, reach: int, key: PRNGKeyArray) -> Generalist:
-    """A network with fresh weights for a vocabulary of so many tokens, that sees the last `reach` of them."""
+def network(config: Config, tokens: int, reach: int, key: PRNGKeyArray, ordered: range = range(0)) -> Generalist:
+    """A network with fresh weights for a vocabulary of so many tokens, that sees the last `reach` of them; `Generalist` says more."""
     dtype: DTypeLike = jnp.bfloat16 if config.bfloat16 else jnp.float32
     architecture = Architecture(config.width, config.layers, config.heads, feed_forward=config.feed_forward, gated=True, dtype=dtype)
-    return Generalist(tokens, architecture, reach=reach, channels=config.channels, key=key)
+    return Generalist(tokens, architecture, reach=reach, channels=config.channels, ordered=ordered, key=key)
 
 
 def _demonstrations(tasks: AbstractTaskDistribution) -> Demonstrations:
