@@ -89,20 +89,21 @@ def single_room() -> Mixture:
 
 def laptop() -> Mixture:
     """Levels, a robot arm, poles and cars, toys, bandits, mazes, pictures with captions and questions, characters and text."""
-    # The levels that took longest in `single_room` are drawn most often; the others are parts of them. Characters are drawn often,
-    # because to learn from the context was not begun to be learned when all else was (a first run of 1,600 steps).
+    # What took longest in first runs is drawn most often: levels with several things, of which the others are parts, and the arm.
+    # To learn from the context was not begun to be learned when all else was, so characters are drawn often too.
     shares = named("babyai-compact", SINGLE_ROOM, 0.3, 3_000) | {
-        "babyai-compact/GoToLocal": Share(2.5, 20_000),
+        "babyai-compact/GoToLocal": Share(1.5, 20_000),
         "babyai-compact/PickupDist": Share(1.0, 20_000),
         "babyai-compact/PickupLoc": Share(2.5, 20_000),
-        "babyai-compact/PutNextLocal": Share(4.0, 20_000),
+        "babyai-compact/PutNextLocal": Share(5.0, 20_000),
         "babyai-compact/PutNextLocalS6N4": Share(2.0, 20_000),
     }
-    shares |= named("metaworld-lean", MT10, 0.5, 1_000)
-    shares |= named("control-plain", CONTROL, 0.3, 1_000) | named("toytext-plain", TOYS, 0.2, 1_000)
+    shares |= named("metaworld-lean", MT10, 1.2, 1_000)
+    shares |= named("control-plain", CONTROL, 0.3, 1_000) | {"control-plain/Pendulum": Share(0.8, 1_000)}
+    shares |= named("toytext-plain", TOYS, 0.2, 1_000) | {"toytext-plain/FrozenLake4x4": Share(0.5, 1_000)}
     shares |= named("bandits-plain", ("bernoulli-2", "bernoulli-5"), 0.4, 3_000)
-    shares |= named("mazes-plain", ("tree-7", "loops-7"), 0.5, 3_000)
-    shares |= dict.fromkeys(SCENES, Share(1.5, 10_000)) | dict.fromkeys(CHARACTERS, Share(4.5, 10_000)) | {TEXT: Share(0.3, 3_000)}
+    shares |= named("mazes-plain", ("tree-7", "loops-7"), 0.7, 3_000)
+    shares |= dict.fromkeys(SCENES, Share(1.8, 10_000)) | dict.fromkeys(CHARACTERS, Share(2.0, 10_000)) | {TEXT: Share(0.3, 3_000)}
     return Mixture(shares, held_out=100, length=256)
 
 

@@ -8,6 +8,8 @@ Source: Reed et al. 2022, "A Generalist Agent", sections 2.1 and 2.2, appendix C
 Mappings in Deep Residual Networks"; the factor sqrt(width): Vaswani et al. 2017, "Attention Is All You Need", section 3.4.
 """
 
+import functools
+from collections.abc import Callable
 from typing import NamedTuple
 
 import equinox as eqx
@@ -38,6 +40,22 @@ class Seen(NamedTuple):
     pixels: UInt8[Array, "*ticks 16 16 3"]
     interval: UInt8[Array, "*ticks 2 2"]
     fresh: Bool[Array, "*ticks"]
+
+
+# How many marked ticks of a window there may be: one number, or increasing ones of which the least that suffices is taken. That saves
+# time where windows are read one by one; side by side all would be, because XLA then takes every branch.
+Bound = int | tuple[int, ...]
+
+
+def of_least(count: Int[Array, ""], bound: Bound, make: Callable[[int], Array]) -> Array:
+    """`make(size)` of the least size of a bound that is at least `count`, or of the largest.
+
+    >>> float(of_least(jnp.int32(3), (2, 4, 8), jnp.float32)), float(of_least(jnp.int32(3), 8, jnp.float32))
+    (4.0, 8.0)
+    """
+    sizes = bound if isinstance(bound, tuple) else (bound,)
+    which = jnp.sum(count > jnp.array(sizes[:-1], jnp.int32))
+    return jax.lax.switch(which, [functools.partial(make, size) for size in sizes])
 
 
 class PatchEncoder(eqx.Module):
@@ -136,7 +154,7 @@ class Generalist(AbstractLearner):
         begun = memory._replace(position=jnp.where(seen.fresh, 0, memory.position))
         return self.body.step(begun, self.embed(jax.tree.map(lambda leaf: leaf[None], seen), patches=1)[0])
 
-    def unroll(self, seen: Seen, *, patches: int, key: PRNGKeyArray | None = None, drop: float = 0.0) -> Float[Array, "ticks width"]:
+    def unroll(self, seen: Seen, *, patches: Bound, key: PRNGKeyArray | None = None, drop: float = 0.0) -> Float[Array, "ticks width"]:
         """The features after every one of stacked tokens. With a key, in training: each part of a block is left out at rate `drop`."""
         kept = None
         if key is not None:
@@ -145,14 +163,20 @@ class Generalist(AbstractLearner):
             kept = jr.bernoulli(drop_key, 1 - drop, (self.body.architecture.layers, 2)).astype(jnp.float32) / (1 - drop)
         return self.body.unroll(None, self.embed(seen, patches=patches, key=key), jnp.cumsum(seen.fresh), kept)
 
-    def embed(self, seen: Seen, *, patches: int, key: PRNGKeyArray | None = None) -> Float[Array, "ticks width"]:
+    def embed(self, seen: Seen, *, patches: Bound, key: PRNGKeyArray | None = None) -> Float[Array, "ticks width"]:
         """What stacked tokens and patches, at most `patches` of them, add to the stream at its beginning."""
         tokens, width = self.embedding.shape
         is_patch = seen.id >= tokens
         xs = width**0.5 * self.embedding[jnp.where(is_patch, 0, seen.id)]
-        where = jnp.nonzero(is_patch, size=patches, fill_value=seen.id.shape[0])[0]
-        pictures = jax.vmap(self.patches)(seen.pixels[where]) + self.whereabouts(seen.interval[where], key)
-        return xs.at[where].set(pictures, mode="drop") + self.places[seen.place]
+
+        def with_pictures(most: int) -> Float[Array, "ticks width"]:
+            where = jnp.nonzero(is_patch, size=most, fill_value=seen.id.shape[0])[0]
+            pictures = jax.vmap(self.patches)(seen.pixels[where]) + self.whereabouts(seen.interval[where], key)
+            return xs.at[where].set(pictures, mode="drop")
+
+        # Made again for the gradient: XLA would keep room for what each of the sizes computes on the way.
+        again = jax.checkpoint(with_pictures, static_argnums=0)
+        return of_least(jnp.sum(is_patch), patches, again) + self.places[seen.place]
 
     def logits(self, features: Float[Array, "*ticks width"]) -> Float[Array, "*ticks tokens"]:
         """The logits of the token after each feature vector."""

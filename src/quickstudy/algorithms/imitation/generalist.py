@@ -24,7 +24,7 @@ from quickstudy.claims import Claim
 from quickstudy.core import AbstractTaskDistribution
 from quickstudy.generalist import mixtures
 from quickstudy.generalist.demonstrations import Demonstrations, Window
-from quickstudy.generalist.network import Generalist
+from quickstudy.generalist.network import Bound, Generalist, of_least
 from quickstudy.nn.transformer import Architecture
 from quickstudy.outer import Metrics, Preset, Program, descend
 
@@ -73,8 +73,8 @@ def loss(
     window: Window,
     key: PRNGKeyArray | None,
     *,
-    patches: int,
-    targets: int,
+    patches: Bound,
+    targets: Bound,
     drop: float = 0.0,
     observations: float = 0.0,
 ) -> tuple[Float[Array, ""], Metrics]:
@@ -97,16 +97,20 @@ def _foresee(
     features: Float[Array, "ticks width"],
     following: Int[Array, " ticks"],
     asked: Bool[Array, " ticks"],
-    most: int,
-) -> tuple[Float[Array, ""], Float[Array, ""]]:
+    bound: Bound,
+) -> Float[Array, " 2"]:
     """The mean surprise at marked tokens, of which there are at most so many, and the share of them that were the likeliest."""
-    where = jnp.nonzero(asked, size=most, fill_value=0)[0]
-    real = (jnp.arange(most) < jnp.sum(asked)).astype(jnp.float32)
-    logits, truth = network.logits(features[where]), jnp.where(asked[where], following[where], 0)
-    mean = lambda values: jnp.sum(real * values) / jnp.maximum(jnp.sum(real), 1.0)
-    # The likeliest is right if no logit is above the right one's: an argmax takes as long as the product with the embedding.
-    right = jnp.take_along_axis(logits, truth[:, None], axis=1)[:, 0] >= jnp.max(logits, axis=1)
-    return mean(optax.softmax_cross_entropy_with_integer_labels(logits, truth)), mean(right.astype(jnp.float32))
+
+    def among(most: int) -> Float[Array, " 2"]:
+        where = jnp.nonzero(asked, size=most, fill_value=0)[0]
+        real = (jnp.arange(most) < jnp.sum(asked)).astype(jnp.float32)
+        logits, truth = network.logits(features[where]), jnp.where(asked[where], following[where], 0)
+        # The likeliest is right if no logit is above the right one's: an argmax takes as long as the product with the embedding.
+        right = jnp.take_along_axis(logits, truth[:, None], axis=1)[:, 0] >= jnp.max(logits, axis=1)
+        each = jnp.stack([optax.softmax_cross_entropy_with_integer_labels(logits, truth), right.astype(jnp.float32)])
+        return each @ real / jnp.maximum(jnp.sum(real), 1.0)
+
+    return of_least(jnp.sum(asked), bound, among)
 
 
 def _matrices(weights: PyTree) -> PyTree:
@@ -122,7 +126,10 @@ def program(config: Config, tasks: AbstractTaskDistribution) -> Program:
     rate = optax.warmup_cosine_decay_schedule(
         0.0, config.learning_rate, config.warmup, max(config.steps, config.warmup + 1), 0.1 * config.learning_rate
     )
-    bounds = {"patches": known.patches, "targets": known.targets}
+    # One by one on a single processor: half the time, because a window fills it, and what it has not is not computed.
+    alone = jax.default_backend() == "cpu" and jax.device_count() == 1
+    quarters = lambda most: tuple(sorted({min(most, known.length * quarter // 4) for quarter in range(5)})) if alone else most
+    bounds = {"patches": quarters(known.patches), "targets": quarters(known.targets)}
     return descend(
         lambda network, window, key: loss(network, window, key, drop=config.drop, observations=config.observations, **bounds),
         tasks,
@@ -133,7 +140,7 @@ def program(config: Config, tasks: AbstractTaskDistribution) -> Program:
         ),
         learner=lambda key: learner(config, tasks, key),
         tasks_per_step=config.windows_per_step,
-        task_axis="vmap",
+        task_axis="scan" if alone else "vmap",
     )
 
 
