@@ -14,6 +14,7 @@ from quickstudy.generalist import mixtures
 from quickstudy.generalist.data import babyai, build, characters, metaworld, scenes
 from quickstudy.generalist.demonstrations import demonstrations
 from quickstudy.generalist.embodiments import parse
+from quickstudy.outer import train
 
 KEY = jr.key(0)
 PRESET = generalist.PRESETS["smoke"]
@@ -30,6 +31,31 @@ def test_only_what_counts_is_compared_with_the_vocabulary():
     np.testing.assert_allclose(found, -logs.mean(), rtol=1e-4)
     right = np.asarray(logits).argmax(axis=1)[counts] == np.asarray(window.following)[counts]
     np.testing.assert_allclose(metrics["score"], right.mean(), rtol=1e-5)
+
+
+def test_of_several_bounds_the_least_that_suffices_gives_the_same_loss_and_slope():
+    windows = [TASKS.sample(key, "train") for key in jr.split(KEY, 4)]
+    bounds = lambda patches, targets: {"patches": patches, "targets": targets}
+    slope = eqx.filter_jit(
+        lambda window, **bounds: eqx.filter_value_and_grad(lambda network: generalist.loss(network, window, KEY, **bounds)[0])(NETWORK)
+    )
+    several = bounds((0, 6, 12, TASKS.length), (1, 9, TASKS.length))
+    for window in windows:
+        assert 0 < int(jnp.sum(window.seen.id >= TASKS.vocabulary.size)) < TASKS.length
+        expected, found = slope(window, **bounds(TASKS.length, TASKS.length)), slope(window, **several)
+        for one, other in zip(jax.tree.leaves(expected), jax.tree.leaves(found), strict=True):
+            np.testing.assert_allclose(one, other, rtol=1e-3, atol=1e-6)
+
+
+def test_windows_one_by_one_are_learned_from_as_side_by_side(monkeypatch):
+    def learned():
+        program = generalist.program(PRESET.config, TASKS)
+        return jax.tree.leaves(train(program, steps=1, seed=0))
+
+    alone = learned()
+    monkeypatch.setattr(jax, "device_count", lambda: 3)  # too few windows to be cut over them
+    for one, other in zip(alone, learned(), strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-3, atol=1e-5)
 
 
 def test_matrices_decay_and_norms_and_biases_do_not():
