@@ -62,13 +62,13 @@ def test_a_recorded_episode_can_be_played_again(episodes, task, kind):
 # Of 100 seeds for valid all, all and 99 are successes, with mean returns of 269, 279 and 316.
 @pytest.mark.parametrize(
     ("task", "seeds", "least", "mean"),
-    [("LunarLander", 20, 19, 255), ("LunarLanderContinuous", 20, 19, 265), ("BipedalWalker", 4, 3, 305)],
+    [("LunarLander", 12, 11, 250), ("LunarLanderContinuous", 12, 11, 260), ("BipedalWalker", 3, 2, 305)],
 )
 def test_experts_reach_what_gymnasium_asks(task, seeds, least, mean):
     found = [box2d.record(task, seed) for seed in SEEDS["valid"][:seeds]]
     returns = [one.facts["return"] for one in found if isinstance(one, Episode)]
     assert len(returns) >= least
-    assert mean <= np.mean(returns) <= mean + 40
+    assert mean <= np.mean(returns) <= mean + 60
 
 
 def test_what_falls_short_is_rejected(monkeypatch):
@@ -156,7 +156,7 @@ def test_tokens_give_back_states_and_actions_to_half_a_bin(episodes, task):
 @pytest.mark.parametrize("task", TASKS)
 def test_random_actions_do_worse(task):
     body = embodiments.parse(f"box2d-plain/{task}")[0]
-    chance = play(Random(body), body, task, SEEDS["test"][:3])
+    chance = play(Random(body), body, task, SEEDS["test"][:2])
     assert chance.returns.max() < box2d.threshold(task) - 100
     assert not chance.success.any()
 
