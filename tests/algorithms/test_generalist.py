@@ -11,7 +11,7 @@ import pytest
 
 from quickstudy.algorithms.imitation import generalist
 from quickstudy.generalist import mixtures
-from quickstudy.generalist.data import babyai, build, characters, metaworld, scenes
+from quickstudy.generalist.data import babyai, box2d, build, characters, metaworld, scenes
 from quickstudy.generalist.demonstrations import demonstrations
 from quickstudy.generalist.embodiments import parse
 from quickstudy.outer import train
@@ -106,6 +106,7 @@ def test_every_preset_has_a_mixture_and_each_names_builds_of_its_tasks():
 def test_mixtures_name_what_the_domains_have():
     assert mixtures.SINGLE_ROOM == babyai.SINGLE_ROOM
     assert metaworld.GROUPS["mt10"] == mixtures.MT10
+    assert box2d.GROUPS["all"] == mixtures.BOX2D
     assert [name.partition("/")[2] for name in mixtures.SCENES] == list(scenes.TASKS)
     assert [name.partition("/")[2] for name in mixtures.CHARACTERS] == list(characters.TASKS[:2])
 

@@ -44,9 +44,10 @@ def test_experts_are_better_than_random_everywhere():
         ("metaworld-lean", mixtures.MT10),
         ("control-plain", mixtures.CONTROL),
         ("toytext-plain", mixtures.TOYS),
+        ("box2d-plain", mixtures.BOX2D),
     ],
 )
-def test_what_the_laptop_trains_on_and_plays_has_constants(body, tasks):
+def test_what_is_trained_on_and_played_has_constants(body, tasks):
     for task in tasks:
         assert references.find(f"{body}/{task}") is not None, task
 

@@ -69,6 +69,7 @@ _ENCODINGS = {
     "bandits": ("plain",),
     "mazes": ("plain",),
     "control": ("plain", "named"),
+    "box2d": ("plain", "named"),
     "toytext": ("plain", "named"),
 }
 EMBODIMENTS: dict[str, Callable[[str], Embodiment]] = {

@@ -28,6 +28,7 @@ MT10 = (
     *("button-press-topdown", "peg-insert-side", "window-open", "window-close"),
 )
 CONTROL = ("CartPole", "Acrobot", "MountainCar", "MountainCarContinuous", "Pendulum")
+BOX2D = ("LunarLander", "LunarLanderContinuous", "BipedalWalker")
 TOYS = ("FrozenLake4x4", "CliffWalking", "Taxi", "Blackjack")  # of the larger lake a window has three steps only
 SCENES = tuple(f"scenes/{what}-{style}" for what in ("caption", "question") for style in ("gridworld", "shapes"))
 CHARACTERS = ("characters/characters-5-way-1-shot", "characters/characters-5-way-2-shot")
@@ -118,9 +119,13 @@ def paper() -> Mixture:
 
 
 def _everything(levels: str, arm: str, *, episodes: int) -> Mixture:
-    from quickstudy.generalist.data import babyai, metaworld
+    from quickstudy.generalist.data import babyai, bandits, mazes, metaworld
 
     shares = named(levels, babyai.LEVELS, 1.0, episodes) | named(arm, metaworld.GROUPS["all"], 1.0, 1_000)
+    # Twice the weights of `laptop`, as the arm has; Box2D as control.
+    shares |= named("control-plain", CONTROL, 0.6, 1_000) | named("box2d-plain", BOX2D, 0.6, 1_000)
+    shares |= named("toytext-plain", (*TOYS, "FrozenLake8x8"), 0.4, 1_000)
+    shares |= named("bandits-plain", bandits.GROUPS["all"], 0.8, 3_000) | named("mazes-plain", mazes.GROUPS["all"], 1.0, 3_000)
     shares |= dict.fromkeys((*SCENES, *CHARACTERS), Share(2.0, 20_000)) | {TEXT: Share(2.0, 20_000)}
     return Mixture(shares, held_out=100, length=1_024)
 

@@ -42,6 +42,7 @@ DOMAINS = {
     "bandits": Domain(_HERE + "bandits", "arms that pay with unknown probabilities, pulled by Gittins indices"),
     "mazes": Domain(_HERE + "mazes", "a hidden goal to be found and then gone to, by an explorer that draws its own map"),
     "control": Domain(_HERE + "control", "poles, cars and pendulums, moved by a few lines of mechanics (Gymnasium's classic control)"),
+    "box2d": Domain(_HERE + "box2d", "a lunar lander and a walker on two legs, by feedback laws written by hand (Gymnasium's Box2D)"),
     "toytext": Domain(_HERE + "toy_text", "lakes, cliffs, taxis and cards, played by exact solutions (Gymnasium's toy text)"),
     "scenes": Domain(_HERE + "scenes", "pictures of coloured objects with captions, and questions about them"),
     "characters": Domain(_HERE + "characters", "characters to be told apart after one or two drawings of each"),

@@ -42,7 +42,7 @@ CAVEATS = (
 )
 
 State = Float32[np.ndarray, " numbers"]
-Action = int | Float32[np.ndarray, "1"]
+Action = int | Float32[np.ndarray, " forces"]
 
 NOISE = 0.2  # standard deviation of what is added to a continuous action, in parts of the largest; as in `metaworld.py`
 
@@ -190,7 +190,7 @@ class Environment:
 
         Raises `ValueError` for what is not an action of the task.
         """
-        state, reward, terminated, truncated, _ = self.world.step(_checked(action, self.world.action_space))
+        state, reward, terminated, truncated, _ = self.world.step(checked(action, self.world.action_space))
         self.total += float(reward)
         end = bool(terminated or truncated)
         return Step(self._raw(state), float(reward), end, end and self.total >= threshold(self.task))
@@ -199,14 +199,16 @@ class Environment:
         return {"state": np.asarray(state, np.float32), "task": _kind(self.task).words}
 
 
-def _checked(action: Any, space: Any) -> Action:
+def checked(action: Any, space: Any) -> Action:
+    """An action as its space has it; forces are clipped. Raises `ValueError` for what is none."""
     if isinstance(space, spaces.Discrete):
         if np.shape(action) != () or action not in range(int(space.n)):
             raise ValueError(f"an action must be a whole number from 0 to {space.n - 1}, not {action}")
         return int(action)
     force = np.asarray(action, np.float32)
-    if force.shape != (1,) or not np.isfinite(force).all():
-        raise ValueError(f"an action must be an array of one number, not {action}")
+    if force.shape != space.shape or not np.isfinite(force).all():
+        numbers = "one number" if space.shape == (1,) else f"{space.shape[0]} numbers"
+        raise ValueError(f"an action must be an array of {numbers}, not {action}")
     return np.clip(force, space.low, space.high)
 
 

@@ -47,7 +47,7 @@ CAVEATS = (
 )
 
 # The encoding of each played domain that leaves out least: BabyAI's has all symbols, Meta-World's all numbers, clipped to a metre.
-_ENCODINGS = {"babyai": "symbolic", "metaworld": "full"} | dict.fromkeys(("bandits", "mazes", "control", "toytext"), "plain")
+_ENCODINGS = {"babyai": "symbolic", "metaworld": "full"} | dict.fromkeys(("bandits", "mazes", "control", "box2d", "toytext"), "plain")
 # Facts that all episodes of a shard share, or that Minari keeps under names of its own.
 _NOT_OF_ONE = ("seed", "steps", "domain", "split", "seeds", "generator", "expert")
 _ID = r"(\w[\w-]+/)*\w[\w-]*-v\d+"  # what is a data set's name for Minari, without names that begin with a hyphen
