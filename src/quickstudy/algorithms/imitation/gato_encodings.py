@@ -26,30 +26,30 @@ from quickstudy.generalist.embodiments import recorded
 ENCODINGS = ("compact", "patches", "symbolic")
 LEVELS = ("GoToRedBallNoDists", "GoToObj")  # the two that are learned first; ours
 _LENGTH = 256  # tokens of a window: one whole step of `symbolic`, and what is seen before the next action; ours
-# Ours: of 0.002, 0.004 and 0.008 the best on valid seeds for each encoding by itself, with seed 100, which is no repeat's.
-_RATES = {"compact": 0.004, "patches": 0.004, "symbolic": 0.004}
+_RATE = 0.004  # ours: all three learn well with it in 300 steps, on valid seeds, with seed 100, which is no repeat's
 
 
-def config(encoding: str, scale: Scale) -> generalist.Config:
-    """The settings of an encoding: the same for all but the learning rate."""
+def config(scale: Scale) -> generalist.Config:
+    """The settings of all three."""
     if scale == "smoke":
         return generalist.Config(8, 1, 2, channels=2, steps=2, warmup=1, drop=0.0, windows_per_step=2)
     steps = {"laptop": 80, "full": 10_000}[scale]
-    rate = _RATES[encoding]
-    return generalist.Config(32, 2, 2, channels=16, learning_rate=rate, steps=steps, warmup=steps // 10, drop=0.0, windows_per_step=8)
+    return generalist.Config(32, 2, 2, channels=16, learning_rate=_RATE, steps=steps, warmup=steps // 10, drop=0.0, windows_per_step=8)
 
 
 def measure(scale: Scale, seed: int, split: Split = "test") -> Measurements:
-    """The success of each encoding after equally many tokens, how many actions these show, and the processor's seconds of training."""
+    """The success of each encoding after equally many tokens, and the processor's seconds for the second half of the training."""
     recordings, episodes = {"smoke": (4, 2), "laptop": (1_000, 25), "full": (3_000, 100)}[scale]
     levels = LEVELS[:1] if scale == "smoke" else LEVELS
     found: dict[str, float] = {}
     for encoding in ENCODINGS:
         names = [f"babyai-{encoding}/{level}" for level in levels]
         tasks = recorded(names, episodes=recordings, held_out=2, length=_LENGTH)
+        halves = stages(config(scale), tasks, seed, 2)
+        next(halves)  # with the compiler's time
         began = time.process_time()
-        (network,) = stages(config(encoding, scale), tasks, seed, 1)
-        found[f"{encoding}: seconds"] = time.process_time() - began
+        network = next(halves)
+        found[f"{encoding}: seconds of the second half"] = time.process_time() - began
         found[encoding] = success(network, names, seed, episodes, split)
     return found
 

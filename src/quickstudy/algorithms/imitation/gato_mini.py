@@ -1,6 +1,6 @@
 """Gato in miniature: three sizes of one network read equally many tokens, and the larger one plays better.
 
-All sizes are trained for the same steps on the same windows of a small mixture: rooms, toys, a bandit and a pole. At a third, two
+All sizes are trained for the same steps on the same windows of a small mixture: a room, a taxi, a bandit and a pole. At a third, two
 thirds and all of the tokens they play episodes of test seeds. The learning rate falls once, towards the end of all tokens: the points
 before are those of networks whose rate is still high, as are those of the paper's figure. Numbers learned without embeddings, in the
 transformer and in the residual block of a patch:
@@ -22,7 +22,7 @@ from quickstudy.generalist.mixtures import Mixture, named
 SIZES = {"small": (16, 1, 2, 8), "middle": (32, 2, 2, 16), "large": (64, 4, 4, 32)}
 POINTS = ("a third", "two thirds", "all")  # of the tokens
 _WINDOWS, _LENGTH = 8, 128  # windows of a step, and tokens of a window; ours
-# One rate for all sizes. Ours: of 0.003, 0.006 and 0.012 the best on valid seeds, with seed 100, which is no repeat's.
+# One rate for all sizes. Ours: the large one's loss in training is then less than with 0.003, with seed 100, which is no repeat's.
 _RATE = 0.006
 
 
@@ -31,16 +31,16 @@ def mixture(scale: Scale) -> Mixture:
     if scale == "smoke":
         shares = named("babyai-compact", ("GoToObj",), 1.0, 4) | named("toytext-plain", ("CliffWalking",), 1.0, 4)
         return Mixture(shares, held_out=2, length=32)
-    shares = named("babyai-compact", ("GoToRedBallNoDists", "GoToObj"), 0.5, 3_000)
-    shares |= named("toytext-plain", ("CliffWalking", "Taxi"), 0.5, 1_000)
-    shares |= named("bandits-plain", ("bernoulli-5",), 1.0, 3_000) | named("control-plain", ("CartPole",), 1.0, 1_000)
+    shares = named("babyai-compact", ("GoToObj",), 1.0, 1_000)
+    shares |= named("toytext-plain", ("Taxi",), 1.0, 1_000)
+    shares |= named("bandits-plain", ("bernoulli-5",), 1.0, 500) | named("control-plain", ("CartPole",), 1.0, 100)
     return Mixture(shares, held_out=2, length=_LENGTH)
 
 
 def config(size: str, scale: Scale) -> generalist.Config:
     """A size's settings: the same for all but the network's."""
     width, layers, heads, channels = SIZES[size]
-    steps = {"smoke": 3, "laptop": 180, "full": 12_000}[scale]
+    steps = {"smoke": 3, "laptop": 120, "full": 12_000}[scale]
     return generalist.Config(
         width,
         layers,
@@ -56,7 +56,7 @@ def config(size: str, scale: Scale) -> generalist.Config:
 
 def measure(scale: Scale, seed: int, split: Split = "test") -> Measurements:
     """The scaling figure: for each size and share of the tokens the mean over domains of the mean normalised return of their tasks."""
-    shares, episodes = mixture(scale), {"smoke": 2, "laptop": 20, "full": 100}[scale]
+    shares, episodes = mixture(scale), {"smoke": 2, "laptop": 12, "full": 100}[scale]
     tasks = shares.demonstrations()
     found: dict[str, float] = {}
     # At smoke scale one size stands for all, which saves the compiler's time.

@@ -29,8 +29,7 @@ from quickstudy.generalist.tokens import Tokens
 LEVELS = ("GoToRedBallNoDists", "GoToObj", "GoToLocalS6N3", "GoToLocal")  # ours
 _EMBODIMENT = "babyai-compact"
 _LENGTH = 128  # tokens of a window; ours
-# Ours: of 0.002, 0.004 and 0.008 the best on valid seeds for either, with seed 100, which is no repeat's.
-_RATE = 0.004
+_RATE = 0.005  # ours: both learn with it on valid seeds, with seed 100, which is no repeat's
 BLANK = 0  # the piece of text that stands for nothing
 
 
