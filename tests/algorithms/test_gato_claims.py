@@ -16,7 +16,6 @@ from quickstudy.generalist import references
 from quickstudy.generalist.demonstrations import demonstrations
 from quickstudy.generalist.embodiments import parse
 from quickstudy.generalist.scoreboard import Played
-from quickstudy.outer import train
 
 KEY, LENGTH = jr.key(0), 40
 BODY, LEVEL = parse("babyai-compact/GoToObj")
@@ -114,15 +113,9 @@ def test_encodings_take_the_tokens_that_the_claim_says():
     assert written["patches"] == written["symbolic"] > 2 * written["compact"]
 
 
-def test_a_training_in_parts_is_the_whole_training():
-    tasks = of(EPISODES)
-    config = dataclasses.replace(SMOKE.config, steps=4)
-    *_, last = measuring.stages(config, tasks, 3, 2)
-    whole = train(generalist.program(config, tasks), steps=4, seed=3, chunk=2)
-    for ours, theirs in zip(*(jax.tree.leaves(eqx.filter(network, eqx.is_array)) for network in (last, whole)), strict=True):
-        np.testing.assert_array_equal(ours, theirs)
+def test_a_training_that_cannot_be_cut_into_equal_parts_is_one_sentence():
     with pytest.raises(ValueError, match="steps must be divisible by 3 parts, not 4"):
-        list(measuring.stages(config, tasks, 3, 3))
+        next(measuring.stages(dataclasses.replace(SMOKE.config, steps=4), of(EPISODES), 3, 3))
 
 
 def test_repeats_play_seeds_of_their_own_and_returns_are_on_constants(monkeypatch):
@@ -145,8 +138,10 @@ def test_repeats_play_seeds_of_their_own_and_returns_are_on_constants(monkeypatc
         measuring.normalised(network, "babyai-compact/GoToObjS4", 0, 5)
 
 
-@pytest.mark.parametrize("claim", [gato_mini, gato_encodings, gato_packing])
-def test_without_episodes_the_laptop_scale_says_how_to_build_them(claim, tmp_path, monkeypatch):
+@pytest.mark.parametrize(
+    ("claim", "level"), [(gato_mini, "GoToObj"), (gato_encodings, "GoToRedBallNoDists"), (gato_packing, "GoToRedBallNoDists")]
+)
+def test_without_episodes_the_laptop_scale_says_how_to_build_them(claim, level, tmp_path, monkeypatch):
     monkeypatch.setenv("QUICKSTUDY_DATA", str(tmp_path))
-    with pytest.raises(FileNotFoundError, match="run `quickstudy data build babyai --tasks GoToRedBallNoDists"):
+    with pytest.raises(FileNotFoundError, match=f"run `quickstudy data build babyai --tasks {level}"):
         claim.measure("laptop", 0)
