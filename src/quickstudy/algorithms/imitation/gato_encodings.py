@@ -2,15 +2,16 @@
 
 The same network reads the same levels of BabyAI, whose observation is written as one patch of symbols (compact), as sixteen patches
 of a picture (patches, Gato's rule for images), or symbol by symbol (symbolic, Gato's rule for numbers). What is equal: the episodes,
-the layers of the transformer, the windows of a step, their length and the steps, so the tokens. A step of an episode takes
+the layers of the transformer, the windows of a step, their length and the steps, so the tokens. A step of an episode takes, in the
+mean over those that are recorded here,
 
-    compact: 1 patch + 1 action = 2, and 8 of mission an episode
-    patches: 8 of mission + 16 patches + 1 direction + 1 separator + 1 action = 27 at most
-    symbolic: 8 of mission + 147 symbols + 1 direction + 1 separator + 1 action = 158 at most
+    compact: 1 patch + 1 action, and the mission once an episode: 3.0 tokens
+    patches: the mission + 16 patches + 1 direction + 1 separator + 1 action: 24.0
+    symbolic: the mission + 147 symbols + 1 direction + 1 separator + 1 action: 155.0
 
-of them: with missions as short as here 3.0, 24.0 and 155.0 in the mean. So from equal tokens compact is shown 8 times as many actions
-as patches, and patches 6.5 times as many as symbolic. What is not equal: a patch passes a residual block, and text that is said again
-at every step is predicted again, so the time of training is measured too.
+So equal tokens of compact show 8 times as many actions as those of patches, and these 6.5 times as many as those of symbolic. What is
+not equal: a patch passes a residual block, and a mission that is said again is predicted again. So the processor's time for the second
+half of each training is measured too.
 
 Source: Reed et al. 2022, "A Generalist Agent", section 2.1; compact is ours.
 """

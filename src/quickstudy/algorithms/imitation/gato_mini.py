@@ -1,9 +1,9 @@
 """Gato in miniature: three sizes of one network read equally many tokens, and the larger one plays better.
 
 All sizes are trained for the same steps on the same windows of a small mixture: a room, a taxi, a bandit and a pole. At a third, two
-thirds and all of the tokens they play episodes of test seeds. The learning rate falls once, towards the end of all tokens: the points
-before are those of networks whose rate is still high, as are those of the paper's figure. Numbers learned without embeddings, in the
-transformer and in the residual block of a patch:
+thirds and all of the tokens they play episodes of test seeds. The learning rate falls once, as a cosine does over all of the tokens:
+at the points before it is still high. Numbers that are learned, without embeddings, in the transformer and in the residual block of a
+patch:
 
     small: width 16, 1 layer, 3,136 + 3,656; middle: 32, 2 layers, 24,832 + 13,712; large: 64, 4 layers, 197,248 + 53,024
 
