@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
+from quickstudy.algorithms.imitation import gato_mini
 from quickstudy.generalist.data import scenes
 
 ROOT = Path(__file__).parents[1]
@@ -89,3 +90,13 @@ def test_the_guide_to_the_generalist_quotes_what_was_measured():
         low, high = row["right interval"]
         shown[task(name)] = [f"{row['right']:.2f}", f"{low:.2f} to {high:.2f}", f"{row['commonest']:.2f}"]
     assert {name: rows.get(name) for name in shown} == shown
+
+
+def test_the_guide_to_the_generalist_shows_the_sizes_as_they_were_measured():
+    guide = (ROOT / "docs" / "guides" / "generalist.md").read_text()
+    arms = json.loads((ROOT / "results" / "gato-mini.laptop.json").read_text())["arms"]
+    for size in gato_mini.SIZES:
+        points = [arms[f"{size}: {point}"] for point in gato_mini.POINTS]
+        cells = [size, *(f"{point['mean']:.2f} ({point['low']:.2f} to {point['high']:.2f})" for point in points)]
+        cells += [f"{arms[f'{size}: {domain}']['mean']:.2f}" for domain in ("babyai", "toytext", "bandits", "control")]
+        assert f"| {' | '.join(cells)} |" in guide, "the guide does not show what was measured"

@@ -158,6 +158,9 @@ CLAIMS = {
     "maesn-push": "quickstudy.algorithms.metarl.structured_exploration",
     "pearl-halfcircle": "quickstudy.algorithms.metarl.pearl_half_circle",
     "unsup-meta-rl": "quickstudy.algorithms.metarl.unsup_meta_rl",
+    "gato-mini": "quickstudy.algorithms.imitation.gato_mini",
+    "gato-encodings": "quickstudy.algorithms.imitation.gato_encodings",
+    "gato-packing": "quickstudy.algorithms.imitation.gato_packing",
 }
 
 FAMILIES = {
