@@ -158,6 +158,8 @@ CLAIMS = {
     "maesn-push": "quickstudy.algorithms.metarl.structured_exploration",
     "pearl-halfcircle": "quickstudy.algorithms.metarl.pearl_half_circle",
     "unsup-meta-rl": "quickstudy.algorithms.metarl.unsup_meta_rl",
+    "gato-prompts": "quickstudy.algorithms.imitation.gato_prompts",
+    "gato-finetune": "quickstudy.algorithms.imitation.gato_finetune",
 }
 
 FAMILIES = {
