@@ -161,6 +161,8 @@ CLAIMS = {
     "gato-mini": "quickstudy.algorithms.imitation.gato_mini",
     "gato-encodings": "quickstudy.algorithms.imitation.gato_encodings",
     "gato-packing": "quickstudy.algorithms.imitation.gato_packing",
+    "gato-prompts": "quickstudy.algorithms.imitation.gato_prompts",
+    "gato-finetune": "quickstudy.algorithms.imitation.gato_finetune",
 }
 
 FAMILIES = {

@@ -12,7 +12,7 @@ from quickstudy.generalist import prompts, scoreboard
 from quickstudy.generalist.acting import Players, stacked
 from quickstudy.generalist.data.playing import Step
 from quickstudy.generalist.data.store import Episode
-from quickstudy.generalist.embodiments import Embodiment
+from quickstudy.generalist.embodiments import Embodiment, parse
 from quickstudy.generalist.network import Generalist
 from quickstudy.generalist.text import TextModel
 from quickstudy.generalist.tokens import Tokenizer, join
@@ -50,17 +50,18 @@ def uncached(history, tokens):
 read_all = eqx.filter_jit(lambda made, seen: made.unroll(type(seen)(*(leaf[0] for leaf in seen)), patches=64))
 
 
-@pytest.mark.parametrize("prompted", [False, True])
+@pytest.mark.parametrize("prompted", ["none", "all alike", "each its own"])
 def test_cached_actions_are_those_of_the_whole_context_also_with_staggered_episodes(prompted):
     prompt = MACHINE.encode({"eye": np.zeros((2, 16, 16, 1), np.uint8), "word": ["go 3"] * 2}, np.array([[1, 7], [2, 0]]))
-    players = Players(network(), MACHINE, 3, prompt=prompt if prompted else None, greedy=True)
-    begin = [prompt] if prompted else []
-    histories, ticks = [list(begin) for _ in range(3)], [0, 0, 0]
+    each = {"none": [None] * 3, "all alike": [prompt] * 3, "each its own": [None, prompt, prompts.cut(prompt, 0, 6)]}[prompted]
+    players = Players(network(), MACHINE, 3, prompt=each if prompted == "each its own" else each[0], greedy=True)
+    begin = [[] if one is None else [one] for one in each]
+    histories, ticks = [list(one) for one in begin], [0, 0, 0]
     for tick in range(4):
         who = [0, 1, 2] if tick != 2 else [0, 2]  # one of them waits a tick
         if tick == 1:
             players.reset([2])
-            histories[2], ticks[2] = list(begin), 0
+            histories[2], ticks[2] = list(begin[2]), 0
         # Words change where they are written only.
         seen = [observation(10 * player + ticks[player] // 2) for player in who]
         found = players.act(seen, who)
@@ -146,6 +147,24 @@ def test_a_tokenizer_or_a_prompt_of_another_vocabulary_is_one_sentence():
         Players(network(), other, 1)
     with pytest.raises(ValueError, match="the prompt has a vocabulary of 3137 tokens"):
         Players(network(), MACHINE, 1, prompt=other.step(observation(0), True))
+
+
+def test_there_is_a_prompt_for_each_environment_or_one_for_all():
+    with pytest.raises(ValueError, match="prompt must be a list of one for each of the 3 environments, not of 2"):
+        Players(network(), MACHINE, 3, prompt=[None, None])
+
+
+def test_a_brief_episode_ends_in_time_and_no_later_than_it_would():
+    body, task = parse("bandits-plain/bernoulli-2")
+    lengths = []
+    for steps in (3, 1_000):
+        world, ends = body.brief(steps).environment(task, 0), []
+        world.reset()
+        while not (ends and ends[-1]):
+            ends.append(world.step(0).end)
+        lengths.append(len(ends))
+    whole, _ = body.episodes(task, "train", 2)
+    assert lengths == [3, len(whole.actions)]
 
 
 def test_a_prompt_from_another_embodiment_is_read_like_any_other():

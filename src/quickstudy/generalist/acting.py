@@ -22,18 +22,29 @@ from quickstudy.nn.transformer import Cache
 class Players:
     """A generalist that acts in `size` environments at once, whose episodes may end at different times.
 
-    `prompt` is what stands at the beginning of every context, as tokens: an episode of the same task, or nothing. Actions are drawn
-    from the network's distribution, or are its likeliest with `greedy`.
+    `prompt` is what stands at the beginning of every context, as tokens: an episode of the same task, or nothing; or a list of these,
+    one for each environment. Actions are drawn from the network's distribution, or are its likeliest with `greedy`.
 
-    Raises `ValueError` for a tokenizer or a prompt of another vocabulary than the network's.
+    Raises `ValueError` for a tokenizer or a prompt of another vocabulary than the network's, and for a list of another length than
+    `size`.
     """
 
-    def __init__(self, network: Generalist, tokenizer: Tokenizer, size: int, *, prompt: Tokens | None = None, greedy: bool = False):
-        tokens = network.embedding.shape[0]
-        for what, given in (("tokenizer", tokenizer.vocabulary.size), ("prompt", tokens if prompt is None else prompt.size)):
+    def __init__(
+        self,
+        network: Generalist,
+        tokenizer: Tokenizer,
+        size: int,
+        *,
+        prompt: Tokens | list[Tokens | None] | None = None,
+        greedy: bool = False,
+    ):
+        tokens, prompts = network.embedding.shape[0], prompt if isinstance(prompt, list) else [prompt] * size
+        if len(prompts) != size:
+            raise ValueError(f"prompt must be a list of one for each of the {size} environments, not of {len(prompts)}")
+        for what, given in (("tokenizer", tokenizer.vocabulary.size), *(("prompt", one.size) for one in prompts if one is not None)):
             if given != tokens:
                 raise ValueError(f"the {what} has a vocabulary of {given} tokens, and the network one of {tokens}")
-        self._network, self._tokenizer, self._prompt, self._greedy = network, tokenizer, prompt, greedy
+        self._network, self._tokenizer, self._prompts, self._greedy = network, tokenizer, prompts, greedy
         self._memory = empty(network, size)
         self._pending: list[list[Tokens]] = [[] for _ in range(size)]
         self._fresh, self._ticks = [True] * size, [0] * size
@@ -44,7 +55,8 @@ class Players:
         if players is None:
             self._key = jr.key(seed)
         for i in range(len(self._pending)) if players is None else players:
-            self._pending[i] = [] if self._prompt is None else [self._prompt]
+            prompt = self._prompts[i]
+            self._pending[i] = [] if prompt is None else [prompt]
             self._fresh[i], self._ticks[i] = True, 0
 
     def act(self, observations: Sequence[Any], players: Sequence[int] | None = None) -> list[Any]:

@@ -157,16 +157,17 @@ def demonstrations(
     """Windows of `length` tokens from episodes, given as the tokens of all of them for each split and each task by its name.
 
     Tasks are drawn by `weights`, equally often without. Those in `unprompted` have no prompts: tasks whose episodes contradict each
-    other. Raises `ValueError` if splits have different tasks, a task has fewer than two episodes, of which a prompt needs another one,
-    or a weight is missing or not positive.
+    other. Raises `ValueError` if splits have different tasks, a task has no episode, or not the two that prompts need, or a weight is
+    missing or not positive.
     """
     names = tuple(recorded["train"])
     for split, tasks in recorded.items():
         if different := set(tasks) ^ set(names):
             raise ValueError(f"every split must have the same tasks: {min(different)} is not in both train and {split}")
         for name in names:
-            if len(tasks[name].episodes) < 2:
-                raise ValueError(f"{name} needs at least two episodes for {split}, not {len(tasks[name].episodes)}")
+            least, words = (1, "one episode") if name in unprompted else (2, "two episodes")
+            if len(tasks[name].episodes) < least:
+                raise ValueError(f"{name} needs at least {words} for {split}, not {len(tasks[name].episodes)}")
     weighed = dict.fromkeys(names, 1.0) if weights is None else weights
     for name in names:
         if not weighed.get(name, 0) > 0:

@@ -3,6 +3,7 @@
 An embodiment fixes the observations (one of a domain's encodings) and the tokenizer; the network knows it only by its tokens.
 """
 
+import dataclasses
 import functools
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -12,6 +13,7 @@ import numpy as np
 from quickstudy import catalog
 from quickstudy.core import Split
 from quickstudy.generalist.data import build, reading
+from quickstudy.generalist.data.playing import Step
 from quickstudy.generalist.data.store import Episode
 from quickstudy.generalist.demonstrations import Demonstrations, demonstrations
 from quickstudy.generalist.text import TextModel
@@ -44,6 +46,26 @@ class Embodiment(NamedTuple):
     def episodes(self, task: str, split: Split, n: int) -> list[Episode]:
         """What the first `n` seeds of a split give. Raises as `reading.episodes` does."""
         return reading.episodes(self.domain, task, split, n)
+
+    def brief(self, steps: int) -> "Embodiment":
+        """The same with environments whose episodes end after so many steps at most."""
+        return self._replace(environment=lambda task, seed: _Brief(self.environment(task, seed), steps))
+
+
+@dataclasses.dataclass
+class _Brief:
+    """An environment whose episode has so many steps left."""
+
+    world: Any
+    left: int
+
+    def reset(self) -> Any:
+        return self.world.reset()
+
+    def step(self, action: Any) -> Step:
+        self.left -= 1
+        step: Step = self.world.step(action)
+        return step._replace(end=step.end or self.left == 0)
 
 
 def _played(domain: str, encoding: str, task: str) -> Embodiment:

@@ -45,7 +45,11 @@ def prompt(kind: str, name: str, others: Sequence[str] = (), *, room: int, seed:
         name = str(draw.choice(alike or wrong))
     body, task = parse(name)
     episodes = body.episodes(task, "train", _KNOWN)
-    tokens = body.encode([episodes[draw.integers(len(episodes))]])
+    return part(kind, body.encode([episodes[draw.integers(len(episodes))]]), room, draw)
+
+
+def part(kind: str, tokens: Tokens, room: int, draw: np.random.Generator) -> Tokens:
+    """At most `room` tokens of an episode: its end, or uniform ones, each from a whole time step on, or else its start."""
     starts = np.flatnonzero(tokens.places == 0)
     late = starts[starts >= len(tokens.ids) - room]
     first = {"end": late[0] if len(late) else 0, "uniform": draw.choice(starts)}.get(kind, 0)

@@ -63,6 +63,17 @@ class Trained(NamedTuple):
                 raise ValueError(f"prompt must be tokens or 'none' where the task is a tokenizer, not {prompt!r}")
         return GeneralistAgent(Players(self.network, tokenizer, 1, prompt=begin, greedy=greedy), body)
 
+    def fine_tune(self, task: str, *, episodes: int, seed: int = 0) -> "Trained":
+        """One that has gone on to learn from so many recorded episodes of a task, named as in `babyai-compact/OpenDoor`.
+
+        `finetuning.py` says how, and takes other settings. Raises `ValueError` for another task or no episodes, `ImportError` with
+        what to install, and where episodes are missing `FileNotFoundError` with the command that builds them.
+        """
+        from quickstudy.generalist import finetuning  # here, because it plays on the scoreboard's stage, which knows this module
+
+        body, level = parse(task)
+        return Trained(finetuning.fine_tune(self.network, body, level, finetuning.recorded(body, level, episodes), seed=seed).network)
+
     def caption(self, picture: UInt8[np.ndarray, "height width channels"]) -> str:
         """What a picture shows; its sides are multiples of 16. Raises as `Writer.write` does."""
         return answering.caption(self.network, [picture])[0]
