@@ -113,6 +113,17 @@ def test_encodings_take_the_tokens_that_the_claim_says():
     assert written["patches"] == written["symbolic"] > 2 * written["compact"]
 
 
+def test_work_is_what_the_compiler_counts():
+    tasks = of(EPISODES)
+    network = generalist.learner(dataclasses.replace(SMOKE.config, width=32, layers=2, channels=16), tasks, KEY)
+    window = tasks.sample(KEY, "train")
+    patches, targets = int(jnp.sum(window.seen.id >= tasks.vocabulary.size)), int(jnp.sum(window.counts))
+    read = lambda network, window: generalist.loss(network, window, None, patches=patches, targets=targets)[0]
+    counted = jax.jit(read).lower(network, window).compile().cost_analysis()["flops"]
+    # Two operations for each, and a little for all else. The compiler counts all keys, of which half are attended to.
+    assert 0.6 < 2 * float(gato_encodings.work(network, tasks, KEY)) / counted < 1.1
+
+
 def test_a_training_that_cannot_be_cut_into_equal_parts_is_one_sentence():
     with pytest.raises(ValueError, match="steps must be divisible by 3 parts, not 4"):
         next(measuring.stages(dataclasses.replace(SMOKE.config, steps=4), of(EPISODES), 3, 3))
