@@ -172,6 +172,7 @@ def eval_command(arguments: Sequence[str]) -> int:
     parser.add_argument("--only", metavar="A,B", help="of a generalist: these tasks or embodiments, such as babyai-compact,scenes")
     parser.add_argument("--best", action="store_true", help="of a generalist: the weights that did best on the valid split")
     parser.add_argument("--cloning", action="store_true", help="of a generalist: train plain behaviour cloning too, to play beside it")
+    parser.add_argument("--greedy", action="store_true", help="of a generalist: take the likeliest actions instead of drawing them")
     parser.add_argument("--ticks", type=count, help="ticks of experience in each task (the preset's by default)")
     parser.add_argument("--seed", type=whole_number, default=0, help="draws the tasks; 0 by default")
     parser.add_argument("--json", action="store_true", help="print JSON")
@@ -183,7 +184,7 @@ def eval_command(arguments: Sequence[str]) -> int:
     comes_with_the_package = found.run == _SHIPPED and not found.run.exists()
     if comes_with_the_package or store.read_settings(found.run).method == "generalist":
         return _play(found, comes_with_the_package)
-    for flag in ("prompts", "only", "best", "cloning"):
+    for flag in ("prompts", "only", "best", "cloning", "greedy"):
         if getattr(found, flag):
             raise ValueError(f"--{flag} is for runs of the generalist only")
     n_tasks = found.n_tasks or 1_000
@@ -206,6 +207,7 @@ def _play(found: argparse.Namespace, comes_with_the_package: bool) -> int:
         "only": found.only.split(",") if found.only else (),
         "seed": found.seed,
         "cloning": found.cloning,
+        "greedy": found.greedy,
         "report": lambda name: print(f"{name} played", file=sys.stderr),
     }
     if comes_with_the_package and found.best:

@@ -194,7 +194,9 @@ def clone(known: Sequence[tuple[Embodiment, Sequence[Episode]]], *, width: int =
     return Clone(_trained(network, recorded, jnp.asarray(np.append(0, ends)), steps * len(known), key), reader, tokenizer)
 
 
-def clone_each(names: Sequence[str], episodes: Callable[[str], Sequence[Episode]], *, seed: int = 0) -> dict[str, dict[str, "Cloned"]]:
+def clone_each(
+    names: Sequence[str], episodes: Callable[[str], Sequence[Episode]], *, seed: int = 0, greedy: bool = False
+) -> dict[str, dict[str, "Cloned"]]:
     """For each task, named as in `babyai-compact/GoToLocal`, a clone of it alone, and one of all these tasks that have its spaces.
 
     Raises as `clone`.
@@ -214,8 +216,8 @@ def clone_each(names: Sequence[str], episodes: Callable[[str], Sequence[Episode]
         together = clone(known, seed=seed) if len(group) > 1 else alone[0]
         for task, name in enumerate(group):
             made[name] = {
-                "single-task cloning": Cloned(alone[task], seed=seed),
-                "one-hot cloning": Cloned(together, task, seed=seed),
+                "single-task cloning": Cloned(alone[task], greedy=greedy, seed=seed),
+                "one-hot cloning": Cloned(together, task, greedy=greedy, seed=seed),
             }
     return made
 

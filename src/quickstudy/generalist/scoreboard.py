@@ -138,7 +138,7 @@ def _numbers_and_texts(observed: Mapping[str, Any]) -> tuple[Float32[np.ndarray,
     return np.concatenate([array.reshape(steps, -1) for array in numbers], axis=1), joined
 
 
-def scoreboard(
+def scoreboard(  # noqa: PLR0913  (each but two is a flag of `quickstudy eval`)
     network: Generalist,
     names: Iterable[str],
     *,
@@ -147,6 +147,7 @@ def scoreboard(
     neighbours: int | Mapping[str, int],
     seed: int = 0,
     cloning: bool = False,
+    greedy: bool = False,
     report: Any = lambda name: None,
 ) -> Facts:
     """Play `episodes` test seeds of each task, named as in `babyai-compact/GoToLocal`, and compare; None: `EPISODES` of its domain.
@@ -154,14 +155,15 @@ def scoreboard(
     For each task and whoever plays: mean return with its 95 % interval, interquartile mean, minimum, success rate with its interval,
     and the normalised score. `neighbours` is how many training episodes the nearest neighbour knows, of each task or told by name.
     With `cloning`, networks of plain behaviour cloning learn from the same episodes and play too (`cloning.py`): that takes up to two
-    minutes a task. Tasks that are no play, such as `scenes/caption-shapes`, are examined instead (`examination.py`).
+    minutes a task. The generalist and clones draw their actions, or take the likeliest with `greedy`. Tasks that are no play, such as
+    `scenes/caption-shapes`, are examined instead (`examination.py`).
     """
     names, tasks, scales, examined = list(names), {}, {}, {}
     for kind in prompts:
         catalog.require(kind, PROMPTS, "prompt")
     playable = [name for name in names if name.partition("/")[0] in EMBODIMENTS]
     known = functools.partial(_known, neighbours)
-    clones = clone_each(playable, known, seed=seed) if cloning else {}
+    clones = clone_each(playable, known, seed=seed, greedy=greedy) if cloning else {}
     for name in names:
         if name not in playable:
             examined[name] = examine(network, name, episodes or EPISODES, seed=seed)
@@ -174,7 +176,7 @@ def scoreboard(
         played |= {who: play(policy, body, task, seeds) for who, policy in clones.get(name, {}).items()}
         for kind in prompts:
             begin = prompt(kind, name, playable, room=network.body.reach // 2, seed=seed)
-            players = Players(network, body.tokenizer, min(_TOGETHER, len(seeds)), prompt=begin)
+            players = Players(network, body.tokenizer, min(_TOGETHER, len(seeds)), prompt=begin, greedy=greedy)
             players.reset(seed=seed)
             label = "generalist" if kind == "none" else f"with prompt: {kind}"
             played[label] = play(players, body, task, seeds)
@@ -186,6 +188,7 @@ def scoreboard(
         report(name)
     return {
         "seed": seed,
+        "greedy": greedy,
         "tasks": tasks,
         "scales": scales,
         "domains": _by_domain(tasks),
