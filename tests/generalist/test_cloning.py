@@ -161,7 +161,8 @@ def test_tasks_with_equal_spaces_share_a_network_and_others_do_not(monkeypatch):
 class Still:
     """In the place of a generalist's players, which take long to compile."""
 
-    def __init__(self, network, tokenizer, size, prompt):
+    def __init__(self, network, tokenizer, size, prompt, greedy):
+        assert greedy
         self.action = tokenizer.decode_action(tokenizer.action_ranges[:, 0])
 
     def reset(self, players=None, seed=0):
@@ -178,7 +179,9 @@ def test_a_scoreboard_with_clones_and_a_scale_that_is_measured_where_there_is_no
     monkeypatch.setattr(references, "find", lambda name: None if name == lost else constants)
     monkeypatch.setattr(scoreboard, "Players", Still)
     monkeypatch.setattr(cloning, "clone", functools.partial(clone, width=8, steps=5))
-    board = scoreboard.scoreboard(network, [known, lost], episodes=2, neighbours=4, cloning=True)
+    monkeypatch.setattr(cloning, "Cloned", lambda *args, greedy, **options: greedy and Cloned(*args, greedy=True, **options))
+    board = scoreboard.scoreboard(network, [known, lost], episodes=2, neighbours=4, cloning=True, greedy=True)
+    assert board["greedy"]
     who = {"expert", "random", "nearest neighbour", "single-task cloning", "one-hot cloning", "generalist"}
     assert {*board["tasks"][known]} == {*board["tasks"][lost]} == {*board["mean"]} == who
     low, high = (constants[which]["return"] for which in ("random", "expert"))
