@@ -77,7 +77,7 @@ def live(generalist: Any, level: str, seed: int) -> Life:
     from quickstudy.generalist.embodiments import parse
 
     body, task = parse(f"babyai-compact/{level}")
-    world, agent = body.environment(task, seed), generalist.agent(f"babyai-compact/{level}")
+    world, agent = body.environment(task, seed), generalist.agent(f"babyai-compact/{level}", greedy=True)
     seen, end, success = world.reset(), False, False
     picture = lambda: world.world.get_frame(highlight=True, tile_size=_TILE).astype(np.uint8)
     mission, frames = seen["mission"], [picture()]
