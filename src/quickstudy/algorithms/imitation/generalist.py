@@ -169,7 +169,7 @@ PRESETS = {
         lambda: mixtures.laptop().demonstrations(),
         6_000,
         256,
-        "not measured by itself: the weights of the package had 11,320 steps in three parts, after 5,820 of them 0.86 of missions done",
+        "not measured alone: the weights of the package had 11,320 steps in three parts, after 5,820 of them 0.86 of missions",
     ),
     "single-room": Preset(
         Config(steps=4_000),
