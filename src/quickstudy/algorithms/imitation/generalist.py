@@ -126,7 +126,7 @@ def program(config: Config, tasks: AbstractTaskDistribution) -> Program:
     rate = optax.warmup_cosine_decay_schedule(
         0.0, config.learning_rate, config.warmup, max(config.steps, config.warmup + 1), 0.1 * config.learning_rate
     )
-    # One by one on a single processor: half the time, because a window fills it, and what it has not is not computed.
+    # One by one on a single processor: a third less time, because a window fills it, and what it has not is not computed.
     alone = jax.default_backend() == "cpu" and jax.device_count() == 1
     quarters = lambda most: tuple(sorted({min(most, known.length * quarter // 4) for quarter in range(5)})) if alone else most
     bounds = {"patches": quarters(known.patches), "targets": quarters(known.targets)}

@@ -19,10 +19,10 @@ import numpy as np
 
 from quickstudy import catalog
 from quickstudy.generalist.data import naming
-from quickstudy.generalist.data.control import NOISE, Action, State, checked, disturbed
-from quickstudy.generalist.data.playing import CHANCE, Encoding, Step, disturbance, text_every
+from quickstudy.generalist.data.control import ENCODINGS as ENCODINGS
+from quickstudy.generalist.data.control import NOISE, Action, State, checked, disturbed, scaled_encoding
+from quickstudy.generalist.data.playing import CHANCE, Encoding, Step, disturbance
 from quickstudy.generalist.data.store import Episode, Facts, Rejected
-from quickstudy.generalist.spaces import Space
 
 os.environ.setdefault("PYGAME_HIDE_SUPPORT_PROMPT", "1")  # pygame greets on standard output
 try:
@@ -242,18 +242,6 @@ def raw(episode: Episode) -> dict[str, Any]:
     return dict(episode.observations) | {"task": [_kind(episode.facts["task"]).words] * len(episode.actions)}
 
 
-def _plain(kind: Kind, raw: Mapping[str, Any]) -> dict[str, Any]:
-    scaled = (np.asarray(raw["state"], np.float64) - np.array(kind.middle)) / np.array(kind.half)
-    return {"state": np.clip(scaled, -1, 1).astype(np.float32)}
-
-
-def _named(kind: Kind, raw: Mapping[str, Any]) -> dict[str, Any]:
-    return _plain(kind, raw) | {"task": raw["task"]}
-
-
-ENCODINGS = ("plain", "named")
-
-
 @functools.cache
 def encoding(name: str, task: str) -> Encoding:
     """Numbers scaled to [-1, 1], as `plain`, or as `named` with the task in words at step 0 and every so many.
@@ -261,10 +249,4 @@ def encoding(name: str, task: str) -> Encoding:
     Neither writes separators: a step has 9, 10 or 28 tokens besides the words. Raises `ValueError` with the nearest name for another
     encoding or an unknown task.
     """
-    kind, named = _kind(task), catalog.require(name, ENCODINGS, "encoding") == "named"
-    space: dict[str, Space] = {"state": spaces.Box(-1.0, 1.0, (len(kind.half),), np.float32)}
-    if named:
-        space["task"] = spaces.Text(64, charset="abcdefghijklmnopqrstuvwxyz ")
-    actions = _world(task).action_space
-    every = text_every(len(kind.half) + int(np.prod(actions.shape or ()))) if named else 1
-    return Encoding(name, spaces.Dict(space), actions, every, False, functools.partial(_named if named else _plain, kind))
+    return scaled_encoding(name, _kind(task), _world(task).action_space)

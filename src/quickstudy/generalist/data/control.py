@@ -256,16 +256,24 @@ def raw(episode: Episode) -> dict[str, Any]:
     return dict(episode.observations) | {"task": [_kind(episode.facts["task"]).words] * len(episode.actions)}
 
 
-def _plain(kind: Kind, raw: Mapping[str, Any]) -> dict[str, Any]:
-    scaled = (np.asarray(raw["state"], np.float64) - np.array(kind.middle)) / np.array(kind.half)
-    return {"state": np.clip(scaled, -1, 1).astype(np.float32)}
-
-
-def _named(kind: Kind, raw: Mapping[str, Any]) -> dict[str, Any]:
-    return _plain(kind, raw) | {"task": raw["task"]}
+def scaled(raw: Mapping[str, Any], *, kind: Any, named: bool) -> dict[str, Any]:
+    """A raw observation with its numbers scaled by the `middle` and `half` of a kind, with the task in words if it is to be named."""
+    numbers = (np.asarray(raw["state"], np.float64) - np.array(kind.middle)) / np.array(kind.half)
+    observed: dict[str, Any] = {"state": np.clip(numbers, -1, 1).astype(np.float32)}
+    return observed | {"task": raw["task"]} if named else observed
 
 
 ENCODINGS = ("plain", "named")
+
+
+def scaled_encoding(name: str, kind: Any, actions: Any) -> Encoding:
+    """One of `ENCODINGS` for a kind, here and in `box2d.py`, with its space of actions; raises as `encoding`."""
+    named = catalog.require(name, ENCODINGS, "encoding") == "named"
+    space: dict[str, Space] = {"state": spaces.Box(-1.0, 1.0, (len(kind.half),), np.float32)}
+    if named:
+        space["task"] = spaces.Text(64, charset="abcdefghijklmnopqrstuvwxyz ")
+    every = text_every(len(kind.half) + int(np.prod(actions.shape or ()))) if named else 1
+    return Encoding(name, spaces.Dict(space), actions, every, False, functools.partial(scaled, kind=kind, named=named))
 
 
 @functools.cache
@@ -275,10 +283,4 @@ def encoding(name: str, task: str) -> Encoding:
     Neither writes separators: a step has 3 to 7 tokens besides the words. In `plain` only the states and the actions tell the tasks
     apart. Raises `ValueError` with the nearest name for another encoding or an unknown task.
     """
-    kind, named = _kind(task), catalog.require(name, ENCODINGS, "encoding") == "named"
-    space: dict[str, Space] = {"state": spaces.Box(-1.0, 1.0, (len(kind.half),), np.float32)}
-    if named:
-        space["task"] = spaces.Text(64, charset="abcdefghijklmnopqrstuvwxyz ")
-    observe = functools.partial(_named if named else _plain, kind)
-    every = text_every(len(kind.half) + 1) if named else 1
-    return Encoding(name, spaces.Dict(space), _world(task).action_space, every, False, observe)
+    return scaled_encoding(name, _kind(task), _world(task).action_space)

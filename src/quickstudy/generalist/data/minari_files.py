@@ -7,8 +7,7 @@ Where the two differ:
 
 * Minari has one observation more than actions, the store only what was seen before each action. So the last observation of an exported
   episode is a copy of the one before it, as the metadata say (`last_observation`); that of an imported one is left out.
-* Exported are the observations of an encoding, because raw ones have no space: for each domain of the one that leaves out
-  least. Pictures are exported as they are, not as JPEG.
+* Exported are an encoding's observations (raw ones have no space), of the one that leaves out least; pictures not as JPEG.
 * The store does not tell how an episode ended: an exported one terminates if it was a success, and is truncated if not.
 * Splits are by number: of an imported data set the first 90 % of the episodes, rounded up, are train, half of the others, rounded up,
   valid, and the rest test.
