@@ -12,7 +12,7 @@ from quickstudy.generalist.data import characters, scenes
 from quickstudy.generalist.network import Generalist
 from quickstudy.generalist.tokens import join
 from quickstudy.generalist.vocabulary import Vocabulary
-from quickstudy.generalist.writing import Writer
+from quickstudy.generalist.writing import Given, Writer
 from quickstudy.nn.transformer import Architecture
 
 TICKS, PIECES = 64, 6
@@ -47,7 +47,7 @@ def said_without_cache(network, prompt, writer=WRITER, pieces=PIECES):
 
 
 def test_answers_are_those_without_a_cache_and_each_question_is_on_its_own(network):
-    prompts = [WRITER.write(question, picture, end=False) for question, picture in zip(QUESTIONS, PICTURES, strict=True)]
+    prompts = [WRITER.write(picture, Given(question)) for question, picture in zip(QUESTIONS, PICTURES, strict=True)]
     expected = [said_without_cache(network, prompt) for prompt in prompts]
     assert answering.answer(network, PICTURES, QUESTIONS, tokens=PIECES) == [WRITER.text.decode(pieces) for pieces in expected]
     assert expected[0] != expected[1]

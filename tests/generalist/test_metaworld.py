@@ -159,6 +159,26 @@ def test_lean_loses_what_the_step_before_told(task, episodes):
     np.testing.assert_array_equal(np.concatenate([seen, before, lean[:, 15:]], axis=1), full)
 
 
+@pytest.mark.parametrize("task", [TASK, "hammer"])
+def test_relative_tells_what_lean_tells(task, episodes):
+    raw = metaworld.raw(episodes[CLEAN] if task == TASK else metaworld.record(task, 102))
+    lean, relative = metaworld.ENCODINGS["lean"].observe(raw)["state"], metaworld.ENCODINGS["relative"].observe(raw)
+    hand = relative["hand"][:, :3]
+    first, second, goal = (hand + relative["away"][:, at : at + 3] for at in (0, 3, 6))
+    turned = relative["turned"]
+    again = np.concatenate([relative["hand"], first, turned[:, :4], second, turned[:, 4:], goal], axis=1)
+    np.testing.assert_allclose(again, lean, atol=1e-6)
+
+
+def test_what_is_near_the_hand_is_told_to_a_millimetre(episodes):
+    body = embodiments.parse(f"metaworld-relative/{TASK}")[0]
+    encoded = body.encode([episodes[CLEAN]])
+    assert len(encoded.ids) == 22 * len(episodes[CLEAN].actions)
+    away = body.tokenizer.decode(encoded)[0]["away"]
+    shown = metaworld.ENCODINGS["relative"].observe(metaworld.raw(episodes[CLEAN]))["away"]
+    assert np.abs(away - shown)[np.abs(shown) < 0.04].max() < 0.001 < 0.003 < np.abs(away - shown).max() < 0.02
+
+
 def test_tokens_give_back_states_to_a_millimetre(episodes):
     episode = episodes[CLEAN]
     for name, tokens in (("full", 44), ("lean", 22)):

@@ -41,7 +41,7 @@ def test_experts_are_better_than_random_everywhere():
     ("body", "tasks"),
     [
         ("babyai-compact", mixtures.SINGLE_ROOM),
-        ("metaworld-lean", mixtures.MT10),
+        ("metaworld-relative", mixtures.MT10),
         ("control-plain", mixtures.CONTROL),
         ("toytext-plain", mixtures.TOYS),
         ("box2d-plain", mixtures.BOX2D),

@@ -150,14 +150,27 @@ def test_a_caption_is_written_after_its_picture():
     assert WRITER.read(tokens) == episode.facts["caption"]
 
 
-def test_a_question_is_written_before_its_picture_and_the_answer_after_it():
+def test_questions_are_written_after_their_picture_and_only_answers_are_to_be_foreseen():
     episode = scenes.record("question-gridworld", 4)
     tokens = scenes.tokens("question-gridworld", episode, WRITER)
-    asked, said = (WRITER.text.encode(episode.facts[what]) for what in ("question", "answer"))
-    assert tokens.is_patch.tolist() == [False] * len(asked) + [True] * 16 + [False] * (len(said) + 1)
-    assert tokens.ids[~tokens.is_patch].tolist() == [*asked, *said, WRITER.text.end]
-    assert tokens.targets.tolist() == (~tokens.is_patch).tolist()
+    asked = [(episode.facts["question"], episode.facts["answer"]), *episode.facts["more"]]
+    assert len(set(asked)) == len(asked) > 1
+    words, said = [], []
+    for question, reply in asked:
+        given, answered = WRITER.text.encode(question), [*WRITER.text.encode(reply), WRITER.text.end]
+        words += given + answered
+        said += [False] * len(given) + [True] * len(answered)
+    assert tokens.is_patch.tolist() == [True] * 16 + [False] * len(words)
+    assert tokens.ids[16:].tolist() == words
+    assert tokens.targets[16:].tolist() == said
+    assert not tokens.targets[:16].any()
     assert tokens.places.tolist() == list(range(len(tokens.ids)))
+
+
+def test_all_questions_about_a_picture_have_their_answers():
+    for episode in recorded("question-shapes", 100):
+        for question, said in episode.facts["more"]:
+            assert answer(question, episode.facts["objects"]) == said
 
 
 @pytest.mark.parametrize(

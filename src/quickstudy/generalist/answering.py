@@ -14,7 +14,7 @@ from jaxtyping import Int, PRNGKeyArray
 from quickstudy.generalist.acting import Players, choose, empty, read
 from quickstudy.generalist.network import Generalist
 from quickstudy.generalist.tokens import ACTION_PLACE, Tokenizer, Tokens
-from quickstudy.generalist.writing import Writer
+from quickstudy.generalist.writing import Given, Writer
 
 _FIRST = 1  # the least piece that may be said: piece 0 stands for nothing
 LIMIT = 64  # pieces of a caption or an answer; the longest caption of `data/scenes.py` has 31. Ours
@@ -47,7 +47,7 @@ def answer(
     if isinstance(questions, str) or len(pictures) != len(questions):
         given = "one text" if isinstance(questions, str) else len(questions)
         raise ValueError(f"questions must be a list of one for each of the {len(pictures)} pictures, not {given}")
-    prompts = [writer.write(question, picture, end=False) for question, picture in zip(questions, pictures, strict=True)]
+    prompts = [writer.write(picture, Given(question)) for question, picture in zip(questions, pictures, strict=True)]
     return go_on(network, prompts, writer, tokens=tokens, key=key)
 
 

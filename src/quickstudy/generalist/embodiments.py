@@ -87,7 +87,7 @@ def _one_after_the_other(values: Sequence[Any]) -> Any:
 # The encodings of the domains that are played, told without loading these.
 _ENCODINGS = {
     "babyai": ("compact", "patches", "symbolic"),
-    "metaworld": ("full", "lean", "named"),
+    "metaworld": ("full", "lean", "relative", "named"),
     "bandits": ("plain",),
     "mazes": ("plain",),
     "control": ("plain", "named"),

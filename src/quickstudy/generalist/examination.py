@@ -48,11 +48,12 @@ def examine(network: Generalist, name: str, episodes: int, *, seed: int = 0) -> 
 
 
 def _asked(tokens: Tokens, support: int | None) -> Int[np.ndarray, " asked"]:
-    """Which tokens are to be foreseen: all targets after the last patch, or of characters the label after `support` others."""
+    """Which tokens are to be foreseen: the first text that is said, or of characters the label after `support` others."""
     targets = np.flatnonzero(tokens.targets)
     if support is not None:
         return targets[support : support + 1]
-    return targets[targets > np.flatnonzero(tokens.is_patch).max(initial=-1)]  # a question stands before its picture
+    together = np.cumprod(np.diff(targets, prepend=targets[0] - 1) == 1).astype(bool)
+    return targets[together]  # of a picture's questions the first, before any other is answered
 
 
 def _foreseen(network: Generalist, sequences: Sequence[Tokens]) -> tuple[list[Bool[np.ndarray, " tokens"]], list[np.ndarray]]:

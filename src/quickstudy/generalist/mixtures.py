@@ -30,7 +30,8 @@ MT10 = (
 CONTROL = ("CartPole", "Acrobot", "MountainCar", "MountainCarContinuous", "Pendulum")
 BOX2D = ("LunarLander", "LunarLanderContinuous", "BipedalWalker")
 TOYS = ("FrozenLake4x4", "CliffWalking", "Taxi", "Blackjack")  # of the larger lake a window has three steps only
-SCENES = tuple(f"scenes/{what}-{style}" for what in ("caption", "question") for style in ("gridworld", "shapes"))
+CAPTIONS, QUESTIONS = (tuple(f"scenes/{what}-{style}" for style in ("gridworld", "shapes")) for what in ("caption", "question"))
+SCENES = (*CAPTIONS, *QUESTIONS)
 CHARACTERS = ("characters/characters-5-way-1-shot", "characters/characters-5-way-2-shot")
 TEXT = "sentences/sentences"
 
@@ -99,18 +100,20 @@ def laptop() -> Mixture:
         "babyai-compact/PutNextLocal": Share(5.0, 20_000),
         "babyai-compact/PutNextLocalS6N4": Share(2.0, 20_000),
     }
-    shares |= named("metaworld-lean", MT10, 1.2, 1_000)
+    shares |= named("metaworld-relative", MT10, 1.2, 1_000)
     shares |= named("control-plain", CONTROL, 0.3, 1_000) | {"control-plain/Pendulum": Share(0.8, 1_000)}
     shares |= named("toytext-plain", TOYS, 0.2, 1_000) | {"toytext-plain/FrozenLake4x4": Share(0.5, 1_000)}
     shares |= named("bandits-plain", ("bernoulli-2", "bernoulli-5"), 0.4, 3_000)
     shares |= named("mazes-plain", ("tree-7", "loops-7"), 0.7, 3_000)
-    shares |= dict.fromkeys(SCENES, Share(1.8, 10_000)) | dict.fromkeys(CHARACTERS, Share(2.0, 10_000)) | {TEXT: Share(0.3, 3_000)}
+    # Captions are learned sooner than answers to questions.
+    shares |= dict.fromkeys(CAPTIONS, Share(1.0, 10_000)) | dict.fromkeys(QUESTIONS, Share(3.0, 10_000))
+    shares |= dict.fromkeys(CHARACTERS, Share(2.0, 10_000)) | {TEXT: Share(0.3, 3_000)}
     return Mixture(shares, held_out=100, length=256)
 
 
 def gpu() -> Mixture:
     """All of BabyAI's and Meta-World's tasks beside the others, for one accelerator."""
-    return _everything("babyai-compact", "metaworld-lean", episodes=20_000)
+    return _everything("babyai-compact", "metaworld-relative", episodes=20_000)
 
 
 def paper() -> Mixture:

@@ -1,16 +1,18 @@
 """Texts and pictures as tokens: sequences that are no control, such as a picture and its caption, as one time step without an action.
 
-Its parts stand in the order in which they are given, text as its pieces and a picture as its patches, then the end of text:
+Its parts stand in the order in which they are given, text as its pieces and a picture as its patches. After each text that is said
+stands an end:
 
     caption     picture, caption, end
-    question    question, picture, answer, end
+    questions   picture, question, answer, end, another question, its answer, end, and so on
     text        text, end
 
-All tokens of text are targets, the end among them. The places count from 0 on through all parts. Source: Reed et al. 2022, "A
-Generalist Agent", section 2.1 (picture, then text; text is predicted); the end is ours.
+The text that is to be said is a target, the ends among it; a question is given, and only read. The places count from 0 on through all
+parts. Source: Reed et al. 2022, "A Generalist Agent", section 2.1 (picture, then text; text is predicted); the rest is ours.
 """
 
 import functools
+from typing import NamedTuple
 
 import numpy as np
 from gymnasium import spaces
@@ -18,6 +20,12 @@ from gymnasium import spaces
 from quickstudy.generalist.text import TextModel
 from quickstudy.generalist.tokens import ACTION_PLACE, Tokenizer, Tokens, join
 from quickstudy.generalist.vocabulary import PATCH, Vocabulary, check_image
+
+
+class Given(NamedTuple):
+    """Text that is read and not said, such as a question."""
+
+    text: str
 
 
 class Writer:
@@ -39,13 +47,13 @@ class Writer:
             raise ValueError(f"the text model has {self.text.size} pieces, the vocabulary has ids for {self.vocabulary.text}")
         self._tokenizer = functools.cache(self._tokenizer_of)
 
-    def write(self, *parts: str | np.ndarray, end: bool = True) -> Tokens:
-        """The tokens of texts and pictures, arrays (height, width, 1 or 3) of uint8, and of the end of text if asked for.
+    def write(self, *parts: str | Given | np.ndarray, end: bool = True) -> Tokens:
+        """The tokens of texts and pictures, arrays (height, width, 1 or 3) of uint8; texts end if asked for, but those `Given` never.
 
         Raises `TypeError` for a picture that is not of bytes and `ValueError` for one whose sides are no multiples of 16, for parts
         that give no token, and for more than 512 tokens.
         """
-        tokens = join([self._text([])] + [self._part(part) for part in parts] + ([self._text([self.text.end])] if end else []))
+        tokens = join([self._text([]), *(self._part(part, end) for part in parts)])
         count = len(tokens.ids)
         if not 0 < count <= ACTION_PLACE:
             raise ValueError(f"texts and pictures must have from 1 to {ACTION_PLACE} tokens together, not {count}: places end there")
@@ -56,12 +64,15 @@ class Writer:
         return self._text([piece])._replace(places=np.array([place], np.int16))
 
     def read(self, tokens: Tokens) -> str:
-        """The text among tokens."""
+        """The text among tokens that is said."""
         return self.text.decode(tokens.ids[tokens.targets & ~tokens.is_action].tolist())
 
-    def _part(self, part: str | np.ndarray) -> Tokens:
+    def _part(self, part: str | Given | np.ndarray, end: bool) -> Tokens:
         if isinstance(part, str):
-            return self._text(self.text.encode(part))
+            return self._text(self.text.encode(part) + [self.text.end] * end)
+        if isinstance(part, Given):
+            given = self._text(self.text.encode(part.text))
+            return given._replace(targets=np.zeros_like(given.targets))
         picture = np.asarray(part)
         if picture.dtype != np.uint8 or picture.ndim != 3:
             raise TypeError(f"a picture must be an array of uint8 with three axes, not of {picture.dtype} with {picture.ndim}")

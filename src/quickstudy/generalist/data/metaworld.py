@@ -1,4 +1,4 @@
-"""Meta-World: 50 tasks for a robot arm at a table, its scripted policies as experts, and three ways to write an observation.
+"""Meta-World: 50 tasks for a robot arm at a table, its scripted policies as experts, and four ways to write an observation.
 
 Tasks and policies: Meta-World (Yu et al. 2019; metaworld 3.1.1). A seed decides where things and the goal are, anew each time, as its
 multi-task benchmarks do; the goal is shown. What is stored of a step is what the environment gives, 39 numbers: hand (3), gripper, two
@@ -207,7 +207,7 @@ def record(task: str, seed: int) -> Episode | Rejected:
     return Episode({"state": np.stack(seen)}, np.stack(actions), np.array(rewards, np.float32), facts)
 
 
-# --- three encodings -----------------------------------------------------------------------------------------------------------------
+# --- four encodings ------------------------------------------------------------------------------------------------------------------
 
 
 def raw(episode: Episode) -> dict[str, Any]:
@@ -232,6 +232,15 @@ def _named(raw: Mapping[str, Any]) -> dict[str, Any]:
     return _lean(raw) | {"task": raw["task"]}
 
 
+def _relative(raw: Mapping[str, Any]) -> dict[str, Any]:
+    state = raw["state"]
+    hand = state[..., :3]
+    # As in `LEAN`: the first object, the second and the goal, then the parts of quaternions. Where there is no second object, zeros
+    # stand for it, which lie under the arm's base: its distance is then the hand's, negative.
+    away = np.concatenate([state[..., at : at + 3] - hand for at in (4, 11, 36)], axis=-1)
+    return {"away": away, "hand": np.clip(state[..., :4], -1, 1), "turned": np.clip(state[..., (7, 8, 9, 10, 14)], -1, 1)}
+
+
 # Everything in reach lies within a metre of the origin, so the numbers are declared to lie in [-1, 1], and clipped where a thing is
 # pushed farther. Declared so they are not companded, and their bins are 2 mm wide. Companding takes up to 9 mm at the far edge of the
 # table, 1.5 mm on average against 0.5 mm (measured on positions in three episodes of each task).
@@ -247,7 +256,17 @@ ENCODINGS = {
         Encoding("full", spaces.Dict({"state": _box(STATE)}), ACTION_SPACE, 1, True, _full),
         # Ours: 22 tokens a step. Velocities are told by the step before, which the context has.
         Encoding("lean", spaces.Dict({"state": _box(len(LEAN))}), ACTION_SPACE, 1, False, _lean),
-        # The same with the task in words every 64 steps; in the others only states, or a prompt, tell the task.
+        # The numbers of `lean`, with objects and goal as seen from the hand: differences are what a policy begins with. They have no
+        # declared bounds, so they are companded, and the nearer a thing is, the finer it is told: to half a millimetre at 2 cm.
+        Encoding(
+            "relative",
+            spaces.Dict({"away": spaces.Box(-np.inf, np.inf, (9,), np.float32), "hand": _box(4), "turned": _box(5)}),
+            ACTION_SPACE,
+            1,
+            False,
+            _relative,
+        ),
+        # `lean` with the task in words every 64 steps; in the others only states, or a prompt, tell the task.
         Encoding(
             "named",
             spaces.Dict({"state": _box(len(LEAN)), "task": spaces.Text(32, charset="abcdefghijklmnopqrstuvwxyz ")}),

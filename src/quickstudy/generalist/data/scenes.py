@@ -27,7 +27,7 @@ from quickstudy.generalist.data.store import Episode, Facts
 from quickstudy.generalist.tokens import Tokens
 from quickstudy.generalist.train_text import COLOURS
 from quickstudy.generalist.vocabulary import PATCH, from_patches
-from quickstudy.generalist.writing import Writer
+from quickstudy.generalist.writing import Given, Writer
 
 TITLE = "Scenes: pictures of coloured objects with captions, and questions about them"
 LICENCE = "made here, the gridworld with minigrid's tiles (Apache-2.0)"
@@ -48,6 +48,7 @@ SIDE = 4  # cells
 NUMBERS = ("zero", "one", "two", "three")
 _HOW_MANY = (0.2, 0.4, 0.4)  # how often there are one, two and three objects; ours, not tuned
 _ALIKE = 0.25  # how often an object has the colour of another, and how often its kind, beyond chance; ours: else counts are 0 and 1
+_QUESTIONS = 4  # about a picture, of which equal ones are left out; ours: one took as many tokens for its picture as four now
 _NOTHING = 0.25  # how often the answer to what is beside an object is nothing, where it can be; ours
 _INKS = {
     "red": (230, 40, 40),
@@ -90,24 +91,31 @@ def provenance() -> Facts:
 
 
 def record(task: str, seed: int) -> Episode:
-    """One picture, (1, 64, 64, 3), with its caption or a question: equal arguments give equal ones. There are no actions.
+    """One picture, (1, 64, 64, 3), with its caption or with questions: equal arguments give equal ones. There are no actions.
 
-    The facts are `objects`, and `caption` or `question` and `answer`. Raises `ValueError` for an unknown task, and for a seed that
-    belongs to no split.
+    The facts are `objects`, and `caption`, or `question` and `answer` and `more` of both. Raises `ValueError` for an unknown task,
+    and for a seed that belongs to no split.
     """
     what, style = catalog.require(task, TASKS, "task").split("-")
     random = np.random.default_rng([seed, zlib.crc32(task.encode())])
     objects = domain.draw_within(domain.split_of_seed(seed), lambda: _draw(KINDS[style], random), _content)
     image = _PAINTERS[style](objects, random)
-    words = {"caption": caption(objects)} if what == "caption" else ask(objects, KINDS[style], random)._asdict()
-    facts = {"seed": seed, "objects": objects} | words
+    facts: Facts = {"seed": seed, "objects": objects}
+    if what == "caption":
+        facts["caption"] = caption(objects)
+    else:
+        first, *more = dict.fromkeys(ask(objects, KINDS[style], random) for _ in range(_QUESTIONS))
+        facts |= first._asdict() | {"more": more}
     return Episode({"image": image[None]}, np.zeros((1, 0), np.uint8), np.zeros(1, np.float32), facts)
 
 
 def tokens(task: str, episode: Episode, writer: Writer) -> Tokens:
-    """An episode as tokens: picture and caption, or question, picture and answer."""
+    """An episode as tokens: picture and caption, or picture and questions with their answers."""
     image, facts = episode.observations["image"][0], episode.facts
-    return writer.write(image, facts["caption"]) if "caption" in facts else writer.write(facts["question"], image, facts["answer"])
+    if "caption" in facts:
+        return writer.write(image, facts["caption"])
+    asked = [(facts["question"], facts["answer"]), *facts["more"]]
+    return writer.write(image, *(part for question, answer in asked for part in (Given(question), answer)))
 
 
 def _draw(kinds: Sequence[str], random: np.random.Generator) -> list[Object]:
