@@ -40,7 +40,8 @@ def mixture(scale: Scale) -> Mixture:
 def config(size: str, scale: Scale) -> generalist.Config:
     """A size's settings: the same for all but the network's."""
     width, layers, heads, channels = SIZES[size]
-    steps = {"smoke": 3, "laptop": 120, "full": 12_000}[scale]
+    # 120 steps and 12 episodes left it undecided whether the large one is ahead of the middle one: 0.60 and 0.53 of the expert.
+    steps = {"smoke": 3, "laptop": 600, "full": 12_000}[scale]
     return generalist.Config(
         width,
         layers,
@@ -56,7 +57,7 @@ def config(size: str, scale: Scale) -> generalist.Config:
 
 def measure(scale: Scale, seed: int, split: Split = "test") -> Measurements:
     """The scaling figure: for each size and share of the tokens the mean over domains of the mean normalised return of their tasks."""
-    shares, episodes = mixture(scale), {"smoke": 2, "laptop": 12, "full": 100}[scale]
+    shares, episodes = mixture(scale), {"smoke": 2, "laptop": 25, "full": 100}[scale]
     tasks = shares.demonstrations()
     found: dict[str, float] = {}
     # At smoke scale one size stands for all, which saves the compiler's time.
