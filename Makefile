@@ -21,6 +21,7 @@ format: .venv/ready
 
 readme: .venv/ready
 	$(BIN)/python -m quickstudy.claims_table
+	$(BIN)/python -m quickstudy.claims_figure
 
 # All versions are locked in constraints.txt; `make lock` writes it anew from what pyproject.toml allows (with a CPU build of PyTorch,
 # if pip finds one first: it is for the benchmarks' peers only).

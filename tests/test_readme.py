@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
+from quickstudy import claims_figure
 from quickstudy.algorithms.imitation import gato_mini
 from quickstudy.generalist.data import scenes
 
@@ -100,3 +101,8 @@ def test_the_guide_to_the_generalist_shows_the_sizes_as_they_were_measured():
         cells = [size, *(f"{point['mean']:.2f} ({point['low']:.2f} to {point['high']:.2f})" for point in points)]
         cells += [f"{arms[f'{size}: {domain}']['mean']:.2f}" for domain in ("babyai", "toytext", "bandits", "control")]
         assert f"| {' | '.join(cells)} |" in guide, "the guide does not show what was measured"
+
+
+def test_the_scaling_figure_is_drawn_from_the_evidence():
+    assert (ROOT / claims_figure.FIGURE).read_text() == claims_figure.drawn(ROOT / claims_figure.EVIDENCE) + "\n", "run: make readme"
+    assert claims_figure.FIGURE.name in (ROOT / "docs" / "guides" / "generalist.md").read_text()

@@ -55,6 +55,11 @@ def config(size: str, scale: Scale) -> generalist.Config:
     )
 
 
+def tokens(scale: Scale) -> int:
+    """How many tokens each size reads in training."""
+    return config("small", scale).steps * _WINDOWS * mixture(scale).length
+
+
 def measure(scale: Scale, seed: int, split: Split = "test") -> Measurements:
     """The scaling figure: for each size and share of the tokens the mean over domains of the mean normalised return of their tasks."""
     shares, episodes = mixture(scale), {"smoke": 2, "laptop": 25, "full": 100}[scale]
