@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from quickstudy.generalist import mixtures, references
-from quickstudy.generalist.data import babyai, bandits
+from quickstudy.generalist.data import babyai, bandits, metaworld
 from quickstudy.generalist.data.store import SEEDS
 from quickstudy.persist import read_json
 
@@ -40,8 +40,8 @@ def test_experts_are_better_than_random_everywhere():
 @pytest.mark.parametrize(
     ("body", "tasks"),
     [
-        ("babyai-compact", mixtures.SINGLE_ROOM),
-        ("metaworld-relative", mixtures.MT10),
+        ("babyai-compact", babyai.LEVELS),
+        ("metaworld-relative", metaworld.GROUPS["all"]),
         ("control-plain", mixtures.CONTROL),
         ("toytext-plain", mixtures.TOYS),
         ("box2d-plain", mixtures.BOX2D),
@@ -54,7 +54,7 @@ def test_what_is_trained_on_and_played_has_constants(body, tasks):
 
 def test_constants_belong_to_tasks_in_any_encoding_and_others_have_none():
     assert references.find("babyai-patches/GoToLocal") == references.find("babyai-compact/GoToLocal") is not None
-    assert references.find("metaworld-lean/assembly") is None
+    assert references.find("minari/babyai.go-to-local-v0") is None
 
 
 def test_a_file_is_written_anew_or_added_to(tmp_path, monkeypatch):

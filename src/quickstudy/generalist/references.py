@@ -18,7 +18,6 @@ from quickstudy.generalist.embodiments import EMBODIMENTS, parse
 from quickstudy.persist import Facts, read_json, write_json
 
 FILE = Path(__file__).with_name("references.json")
-_TASKS = {"babyai": "single-room", "metaworld": "mt10"}  # of other domains all; ours: these take three minutes, the rest many
 _EPISODES = {"metaworld": 50}  # of others 100; ours: random actions in Meta-World take 500 steps an episode
 _MANY = 100
 
@@ -69,7 +68,7 @@ def names(wanted: Sequence[str] = ()) -> Iterator[str]:
     for what in wanted or sorted(first):
         domain, _, task = what.partition("/")
         body = first[catalog.require(domain, first, "domain that is played")]
-        for found in build.domain_module(domain).find([task or _TASKS.get(domain, "all")]):
+        for found in build.domain_module(domain).find([task or "all"]):
             yield f"{body}/{found}"
 
 

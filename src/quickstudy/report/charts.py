@@ -81,11 +81,12 @@ def line_chart(
     Raises `ValueError` without any finite point, or if lengths differ.
     """
     lines = [_shorten(_require_equal_lengths(one)) for one in series]
+    drawing = _drawing(lines, x_label, y_label, y_range)  # which finds out whether there is anything to draw
     remark = f'<p class="subtitle">{escape(note)}</p>' if note else ""
     return (
         f'<figure class="chart"><figcaption>{escape(title)}</figcaption>'
         f'<svg viewBox="0 0 {_WIDTH} {_HEIGHT}" role="img" aria-label="{_described(lines, title, x_label, y_label)}">'
-        f"{_drawing(lines, x_label, y_label, y_range)}</svg>{_legend(lines)}{remark}{_numbers(lines, x_label)}</figure>"
+        f"{drawing}</svg>{_legend(lines)}{remark}{_numbers(lines, x_label)}</figure>"
     )
 
 
@@ -105,7 +106,7 @@ def picture(series: Sequence[Series], *, title: str, x_label: str, y_label: str,
     True
     """
     lines = [_shorten(_require_equal_lengths(one)) for one in series]
-    heights, lowest = {}, -math.inf
+    drawing, heights, lowest = _drawing(lines, x_label, y_label, y_range), {}, -math.inf
     for height, i in sorted((_vertical(lines, y_range)(float(line.y[-1])), i) for i, line in enumerate(lines)):
         heights[i] = lowest = max(height, lowest + _APART)
     names = "".join(
@@ -115,7 +116,7 @@ def picture(series: Sequence[Series], *, title: str, x_label: str, y_label: str,
     )
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {_WIDTH + _NAMES} {_HEIGHT}" role="img" '
-        f'aria-label="{_described(lines, title, x_label, y_label)}">{_STYLE}{_drawing(lines, x_label, y_label, y_range)}{names}</svg>'
+        f'aria-label="{_described(lines, title, x_label, y_label)}">{_STYLE}{drawing}{names}</svg>'
     )
 
 
