@@ -9,14 +9,15 @@ from minigrid.utils import baby_ai_bot
 from minigrid.wrappers import RGBImgPartialObsWrapper
 
 from quickstudy.generalist.data import babyai
-from quickstudy.generalist.data.store import Episode, Rejected
+from quickstudy.generalist.data.playing import disturbance, replaced
+from quickstudy.generalist.data.store import SEEDS, Episode, Rejected
 
 SMALL = "GoToObjS4"
 
 
 @pytest.fixture(scope="module")
 def episode() -> Episode:
-    found = babyai.record("UnlockPickup", 3)
+    found = babyai.record("UnlockPickup", 4)
     assert isinstance(found, Episode)
     return found
 
@@ -44,7 +45,7 @@ def test_unknown_levels_are_named():
 
 
 def test_a_recorded_episode_can_be_played_again(episode):
-    world = babyai.environment("UnlockPickup", 3)
+    world = babyai.environment("UnlockPickup", 4)
     observation, total, end, success = world.reset(), 0.0, False, False
     for t, action in enumerate(episode.actions):
         assert not end
@@ -60,8 +61,33 @@ def test_a_recorded_episode_can_be_played_again(episode):
     np.testing.assert_array_equal(world.reset()["image"], episode.observations["image"][0])
 
 
+def test_on_odd_seeds_for_training_the_bot_is_not_always_obeyed_and_what_it_said_is_stored():
+    level, apart = "PutNextLocal", 0
+    for seed in range(1, 40, 2):
+        found, random, world = babyai.record(level, seed), disturbance(level, seed), babyai.environment(level, seed)
+        observation = world.reset()
+        bot, executed = baby_ai_bot.BabyAIBot(world.world), None
+        for t, said in enumerate(found.actions.tolist()):
+            np.testing.assert_array_equal(found.observations["image"][t], observation["image"])
+            assert int(bot.replan(executed)) == said
+            executed = babyai.Actions(replaced(said, 5, random))
+            observation, *_, success = world.step(executed)
+            apart += executed != said
+        assert success
+        assert found.facts["disturbed"]
+    assert 10 < apart < 60  # of about 280 actions a tenth is drawn anew, of which a fifth are what the bot said
+    held_out = SEEDS["test"][1]
+    assert not babyai.record(level, held_out).facts["disturbed"]
+
+
+def test_a_wrong_thing_that_was_picked_up_is_put_down():
+    carried = [(babyai.record("PutNextLocal", seed).actions == babyai.Actions.pickup).sum() for seed in range(60)]
+    assert set(carried[::2]) == {1}
+    assert max(carried[1::2]) > 1
+
+
 def test_equal_seeds_give_equal_episodes(episode):
-    again = babyai.record("UnlockPickup", 3)
+    again = babyai.record("UnlockPickup", 4)
     np.testing.assert_array_equal(again.actions, episode.actions)
     np.testing.assert_array_equal(again.observations["image"], episode.observations["image"])
 
@@ -106,7 +132,7 @@ def test_encoded_observations_lie_in_their_space(name, episode):
     assert set(together) == set(encoding.space)
     for t in range(len(episode.actions)):
         assert encoding.space.contains({key: values[t] for key, values in together.items()})
-    alone = encoding.observe(babyai.environment("UnlockPickup", 3).reset())
+    alone = encoding.observe(babyai.environment("UnlockPickup", 4).reset())
     assert encoding.space.contains(alone)
     for key, values in together.items():
         np.testing.assert_array_equal(values[0], alone[key])

@@ -4,6 +4,9 @@ Levels and bot: minigrid (BabyAI, Chevalier-Boisvert et al. 2019; minigrid, 2023
 gives: the partial view of 7 x 7 cells as (object, colour, state), the direction, and the mission once an episode. An `Encoding` turns
 that into observations in Gymnasium's spaces.
 
+On every second seed for training the bot is not always obeyed, and what is stored is what it said: so episodes show what to do after a
+mistake, such as to put down what should not have been picked up. The idea is told in `control.py`.
+
 The bot has faults: on some seeds it plans for ever, on others it breaks off. So each of its decisions has a time limit on the wall
 clock, and only episodes that end with a reward are kept; the other seeds are recorded with the reason.
 """
@@ -22,7 +25,7 @@ from jaxtyping import UInt8
 
 from quickstudy import catalog
 from quickstudy.generalist.data import naming
-from quickstudy.generalist.data.playing import Encoding, Step
+from quickstudy.generalist.data.playing import CHANCE, Encoding, Step, disturbance, replaced
 from quickstudy.generalist.data.store import Episode, Facts, Observations, Rejected
 
 os.environ.setdefault("PYGAME_HIDE_SUPPORT_PROMPT", "1")  # pygame, which minigrid imports, greets on standard output
@@ -42,6 +45,7 @@ TITLE = "BabyAI: instructions in a gridworld, played by minigrid's bot"
 LICENCE = "made here by minigrid's levels and bot (Apache-2.0)"
 CAVEATS = (
     "The bot plans on the inner state of the level, as far as it has looked around; it is good, not optimal.",
+    "On odd seeds for training some actions are replaced by chance: returns there are lower than the bot's own.",
     "Seeds on which the bot fails are missing, so a level may be a little easier here than as it is generated.",
 )
 
@@ -64,6 +68,7 @@ DECISION_LIMIT = 1.0  # seconds of wall clock for one decision of the bot; the l
 _LEVEL_LIMIT = 20.0  # seconds to make a level, which may draw many that do not fit; ours
 _VIEW = 7  # cells on a side, minigrid's own
 ACTIONS = len(Actions)
+_UNDONE = 5  # turning, going, picking up and putting down come first: what they do can be undone, but a box that was opened is gone
 
 
 def levels() -> list[str]:
@@ -90,7 +95,7 @@ def provenance() -> Facts:
     """Who makes the episodes, with the versions on which they depend."""
     return {
         "generator": naming.with_versions("minigrid", "gymnasium", "numpy"),
-        "expert": "minigrid.utils.baby_ai_bot.BabyAIBot",
+        "expert": f"minigrid.utils.baby_ai_bot.BabyAIBot, on every second seed for training a chance of {CHANCE} of another action",
     }
 
 
@@ -135,7 +140,7 @@ def record(level: str, seed: int, limit: float = DECISION_LIMIT) -> Episode | Re
     A seed is rejected, with the reason, if the bot thinks for longer than `limit` seconds, fails, or earns no reward. Raises
     `ValueError` for an unknown level.
     """
-    world, doing = environment(level, seed), "making the level"
+    world, random, doing = environment(level, seed), disturbance(level, seed), "making the level"
     try:
         with _alarm() as within:
             observation = within(_LEVEL_LIMIT, world.reset)
@@ -144,13 +149,13 @@ def record(level: str, seed: int, limit: float = DECISION_LIMIT) -> Episode | Re
             seen: list[Mapping[str, Any]] = []
             actions: list[int] = []
             rewards: list[float] = []
-            end = False
+            end, executed = False, None
             while not end:
-                # The first decision knows of no action yet; later ones are told that the bot was obeyed.
-                action = int(within(limit, lambda: bot.replan(world.world.actions(actions[-1]) if actions else None)))
+                # The first decision knows of no action yet; later ones are told what was done.
+                actions.append(int(within(limit, functools.partial(bot.replan, executed))))
+                executed = world.world.actions(replaced(actions[-1], _UNDONE, random))
                 seen.append(observation)
-                observation, reward, end, success = world.step(action)
-                actions.append(action)
+                observation, reward, end, success = world.step(executed)
                 rewards.append(reward)
     except _OutOfTimeError:
         return Rejected(seed, f"{doing} did not come to an end in time")
@@ -159,7 +164,13 @@ def record(level: str, seed: int, limit: float = DECISION_LIMIT) -> Episode | Re
     if not success:
         return Rejected(seed, "no reward")
     stacked: Observations = {name: np.stack([one[name] for one in seen]) for name in ("image", "direction")}
-    facts = {"seed": seed, "success": True, "return": round(float(sum(rewards)), 6), "mission": seen[0]["mission"]}
+    facts = {
+        "seed": seed,
+        "disturbed": random is not None,
+        "success": True,
+        "return": round(float(sum(rewards)), 6),
+        "mission": seen[0]["mission"],
+    }
     return Episode(stacked, np.array(actions, np.uint8), np.array(rewards, np.float32), facts)
 
 
