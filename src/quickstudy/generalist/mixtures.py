@@ -100,7 +100,7 @@ def laptop() -> Mixture:
         "babyai-compact/PutNextLocal": Share(5.0, 20_000),
         "babyai-compact/PutNextLocalS6N4": Share(2.0, 20_000),
     }
-    shares |= named("metaworld-relative", MT10, 1.2, 1_000)
+    shares |= named("metaworld-relative", MT10, 1.6, 1_000)
     shares |= named("control-plain", CONTROL, 0.3, 1_000) | {"control-plain/Pendulum": Share(0.8, 1_000)}
     shares |= named("toytext-plain", TOYS, 0.2, 1_000) | {"toytext-plain/FrozenLake4x4": Share(0.5, 1_000)}
     shares |= named("bandits-plain", ("bernoulli-2", "bernoulli-5"), 0.4, 3_000)
