@@ -1,5 +1,6 @@
 """BabyAI's levels and bot: equal seeds give equal episodes, a bot that fails or hangs costs one seed, encodings lose nothing."""
 
+import contextlib
 import signal
 
 import numpy as np
@@ -104,6 +105,19 @@ def test_a_hanging_bot_costs_one_seed(monkeypatch):
     assert signal.getsignal(signal.SIGALRM) is before
     assert signal.getitimer(signal.ITIMER_REAL) == (0.0, 0.0)
     assert isinstance(babyai.record(SMALL, 5), Episode)
+
+
+def test_an_alarm_that_is_lost_rings_again(monkeypatch):
+    def think_for_ever(bot, action):
+        with contextlib.suppress(BaseException):  # as Python does with what is raised in a callback of its garbage collector
+            while True:
+                pass
+        while True:
+            pass
+
+    monkeypatch.setattr(babyai, "_AGAIN", 0.05)
+    monkeypatch.setattr(baby_ai_bot.BabyAIBot, "replan", think_for_ever)
+    assert babyai.record(SMALL, 5, limit=0.05) == Rejected(5, "the bot did not come to an end in time")
 
 
 def test_a_failing_bot_and_an_idle_one_cost_one_seed(monkeypatch):

@@ -65,6 +65,7 @@ LEVELS, SINGLE_ROOM = tuple(_JAT.split()), tuple(_ONE_ROOM.split())
 GROUPS = {"all": LEVELS, "single-room": SINGLE_ROOM}
 
 DECISION_LIMIT = 1.0  # seconds of wall clock for one decision of the bot; the longest that ended took 0.05. JAT: 0.02
+_AGAIN = 1.0  # seconds from one ring of the alarm to the next; ours
 _LEVEL_LIMIT = 20.0  # seconds to make a level, which may draw many that do not fit; ours
 _VIEW = 7  # cells on a side, minigrid's own
 ACTIONS = len(Actions)
@@ -186,7 +187,8 @@ def _alarm() -> Iterator[Callable[[float, Callable[[], Any]], Any]]:
         raise _OutOfTimeError
 
     def within(seconds: float, call: Callable[[], Any]) -> Any:
-        signal.setitimer(signal.ITIMER_REAL, seconds)
+        # It rings again, because an exception that is raised where Python runs a callback, as of the garbage collector, is lost.
+        signal.setitimer(signal.ITIMER_REAL, seconds, _AGAIN)
         result = call()
         signal.setitimer(signal.ITIMER_REAL, 0)
         return result
