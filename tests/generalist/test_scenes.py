@@ -167,6 +167,13 @@ def test_questions_are_written_after_their_picture_and_only_answers_are_to_be_fo
     assert tokens.places.tolist() == list(range(len(tokens.ids)))
 
 
+def test_scenes_with_one_question_are_told_to_be_old():
+    episode = scenes.record("question-shapes", 4)
+    del episode.facts["more"]
+    with pytest.raises(ValueError, match="remove their folder and build them anew"):
+        scenes.tokens("question-shapes", episode, WRITER)
+
+
 def test_all_questions_about_a_picture_have_their_answers():
     for episode in recorded("question-shapes", 100):
         for question, said in episode.facts["more"]:

@@ -110,10 +110,15 @@ def record(task: str, seed: int) -> Episode:
 
 
 def tokens(task: str, episode: Episode, writer: Writer) -> Tokens:
-    """An episode as tokens: picture and caption, or picture and questions with their answers."""
+    """An episode as tokens: picture and caption, or picture and questions with their answers.
+
+    Raises `ValueError` for one that an older version built.
+    """
     image, facts = episode.observations["image"][0], episode.facts
     if "caption" in facts:
         return writer.write(image, facts["caption"])
+    if "more" not in facts:
+        raise ValueError(f"these scenes of {task} were built when a picture had one question: remove their folder and build them anew")
     asked = [(facts["question"], facts["answer"]), *facts["more"]]
     return writer.write(image, *(part for question, answer in asked for part in (Given(question), answer)))
 
