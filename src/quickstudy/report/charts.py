@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Num
 
-from quickstudy.report.html import details, escape, number, table
+from quickstudy.report.html import STYLE, details, escape, number, table
 
 # The drawing's own units; the page scales it. Wide margins on the left hold tick labels like -0.0025.
 _WIDTH, _HEIGHT = 520, 320
@@ -90,12 +90,6 @@ def line_chart(
     )
 
 
-# What a drawing needs of a page's style. Alone it has a light ground, whatever the page around it has.
-_STYLE = (
-    "<style>svg { --series-0: #1f6feb; --series-1: #c2410c; --series-2: #12805c; --series-3: #8b3fc7; --series-4: #9a6a00; "
-    "--series-5: #b8326f; background: #ffffff } text { fill: #5a6472; font: 14px system-ui, sans-serif } "
-    ".grid { stroke: #e9ecf0 } .axis { stroke: #5a6472 }</style>"
-)
 _NAMES, _APART = 80, 16  # units at the right for the names of lines, and from one name to the next
 
 
@@ -105,7 +99,13 @@ def picture(series: Sequence[Series], *, title: str, x_label: str, y_label: str,
     >>> picture([Series("large", [1, 2], [0.3, 0.6])], title="Sizes", x_label="tokens", y_label="return").startswith("<svg xmlns")
     True
     """
-    lines = [_shorten(_require_equal_lengths(one)) for one in series]
+    lines, style = [_shorten(_require_equal_lengths(one)) for one in series], STYLE.read_text()
+    # Of the page's style the light colours and the rules for charts: alone it has a light ground, whatever the page around it has.
+    rules = [
+        style.partition("@media")[0],
+        *(line for line in style.splitlines() if line.startswith(".chart ")),
+        ".chart { background: var(--card) }",
+    ]
     drawing, heights, lowest = _drawing(lines, x_label, y_label, y_range), {}, -math.inf
     for height, i in sorted((_vertical(lines, y_range)(float(line.y[-1])), i) for i, line in enumerate(lines)):
         heights[i] = lowest = max(height, lowest + _APART)
@@ -115,8 +115,8 @@ def picture(series: Sequence[Series], *, title: str, x_label: str, y_label: str,
         for i, line in enumerate(lines)
     )
     return (
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {_WIDTH + _NAMES} {_HEIGHT}" role="img" '
-        f'aria-label="{_described(lines, title, x_label, y_label)}">{_STYLE}{drawing}{names}</svg>'
+        f'<svg xmlns="http://www.w3.org/2000/svg" class="chart" viewBox="0 0 {_WIDTH + _NAMES} {_HEIGHT}" role="img" '
+        f'aria-label="{_described(lines, title, x_label, y_label)}"><style>{" ".join(rules)}</style>{drawing}{names}</svg>'
     )
 
 

@@ -11,7 +11,7 @@ from typing import NamedTuple
 Cell = str | int | float | None
 
 # The style sheet is a file of its own, so that editors know its language; it is read once, when a page is made.
-_STYLE = Path(__file__).with_name("page.css")
+STYLE = Path(__file__).with_name("page.css")
 
 
 class Section(NamedTuple):
@@ -101,7 +101,7 @@ def page(title: str, sections: Sequence[Section], *, subtitle: str = "", footer:
     return (
         '<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width, initial-scale=1"><meta name="color-scheme" content="light dark">'
-        f"<title>{escape(title)}</title><style>{_STYLE.read_text()}</style></head>\n"
+        f"<title>{escape(title)}</title><style>{STYLE.read_text()}</style></head>\n"
         f"<body><header><h1>{escape(title)}</h1>{below}</header>\n<main>{body}</main>\n"
         f"<footer><p>{escape(footer)}</p></footer></body></html>\n"
     )

@@ -235,8 +235,8 @@ def _named(raw: Mapping[str, Any]) -> dict[str, Any]:
 def _relative(raw: Mapping[str, Any]) -> dict[str, Any]:
     state = raw["state"]
     hand = state[..., :3]
-    # As in `LEAN`: the first object, the second and the goal, then the parts of quaternions. Where there is no second object, zeros
-    # stand for it, which lie under the arm's base: its distance is then the hand's, negative.
+    # As in `LEAN`: the first object, the second and the goal, then the parts of quaternions. Zeros stand for a
+    # second object where there is none: what is told of it is then where the hand is, with its sign turned.
     away = np.concatenate([state[..., at : at + 3] - hand for at in (4, 11, 36)], axis=-1)
     return {"away": away, "hand": np.clip(state[..., :4], -1, 1), "turned": np.clip(state[..., (7, 8, 9, 10, 14)], -1, 1)}
 
