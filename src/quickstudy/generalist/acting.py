@@ -1,7 +1,8 @@
 """Acting: a generalist in many environments of one kind at once, each with its own context in a key-value cache.
 
 An environment's context is its prompt, if there is one, then what was seen and done since. The cache keeps as many tokens as training
-windows had, so a life may be longer. Of each action token only the values that the action space allows are drawn from.
+windows had, so a life may be longer. Where a tokenizer's time steps stand alone, only the prompt and the present step are the context.
+Of each action token only the values that the action space allows are drawn from.
 """
 
 from collections.abc import Sequence
@@ -65,6 +66,8 @@ class Players:
         Raises what `Tokenizer.step` raises for an observation that is not of its space.
         """
         who = list(range(len(self._pending)) if players is None else players)
+        if self._tokenizer.alone:
+            self.reset(who)
         steps = [
             self._tokenizer.step(observation, first=self._ticks[i] % self._tokenizer.text_every == 0)
             for i, observation in zip(who, observations, strict=True)

@@ -36,11 +36,25 @@ class Embodiment(NamedTuple):
 
     def encode(self, episodes: Sequence[Episode]) -> Tokens:
         """The tokens of episodes of one task, one after the other."""
+        return self._encode(episodes, None)
+
+    def sequences(self, episodes: Sequence[Episode]) -> Tokens:
+        """What is learned from: the same; but if time steps stand alone, each is an episode, and they are in random order.
+
+        The order is always the same. In their own order a window would show a dozen steps that hardly differ.
+        """
+        return self._encode(episodes, np.random.default_rng(0) if self.tokenizer.alone else None)
+
+    def _encode(self, episodes: Sequence[Episode], shuffle: np.random.Generator | None) -> Tokens:
         parts = []
         for start in range(0, len(episodes), _TOGETHER):
             some = episodes[start : start + _TOGETHER]
-            actions = np.concatenate([episode.actions for episode in some])
-            parts.append(self.tokenizer.encode(self.observe(self.raw(some)), actions, [len(episode.actions) for episode in some]))
+            lengths = [len(episode.actions) for episode in some]
+            raw, actions = self.raw(some), np.concatenate([episode.actions for episode in some])
+            if shuffle is not None:
+                order, lengths = shuffle.permutation(len(actions)), [1] * len(actions)
+                raw, actions = {name: _in_order(values, order) for name, values in raw.items()}, actions[order]
+            parts.append(self.tokenizer.encode(self.observe(raw), actions, lengths))
         return join(parts)
 
     def episodes(self, task: str, split: Split, n: int) -> list[Episode]:
@@ -71,7 +85,9 @@ class _Brief:
 def _played(domain: str, encoding: str, task: str) -> Embodiment:
     module, text = build.domain_module(domain), TextModel()
     how, vocabulary = module.encoding(encoding, task), Vocabulary(text.size)
-    tokenizer = Tokenizer(how.space, how.action_space, vocabulary, text, text_every=how.text_every, separator=how.separator)
+    tokenizer = Tokenizer(
+        how.space, how.action_space, vocabulary, text, text_every=how.text_every, separator=how.separator, alone=how.alone
+    )
 
     def raw(episodes: Sequence[Episode]) -> dict[str, Any]:
         each = [module.raw(episode) for episode in episodes]
@@ -82,6 +98,10 @@ def _played(domain: str, encoding: str, task: str) -> Embodiment:
 
 def _one_after_the_other(values: Sequence[Any]) -> Any:
     return np.concatenate(values) if isinstance(values[0], np.ndarray) else [text for texts in values for text in texts]
+
+
+def _in_order(values: Any, order: np.ndarray) -> Any:
+    return values[order] if isinstance(values, np.ndarray) else [values[i] for i in order]
 
 
 # The encodings of the domains that are played, told without loading these.
@@ -148,6 +168,6 @@ def _episodes(name: str, split: Split, n: int) -> list[Episode]:
 def _tokens(name: str, episodes: Sequence[Episode], writer: Writer) -> Tokens:
     where, _, task = name.partition("/")
     if where in EMBODIMENTS:
-        return parse(name)[0].encode(episodes)
+        return parse(name)[0].sequences(episodes)
     module = build.domain_module(where)
     return join([module.tokens(task, episode, writer) for episode in episodes])

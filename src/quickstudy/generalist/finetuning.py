@@ -99,7 +99,7 @@ def windows(body: Embodiment, task: str, episodes: Sequence[Episode], length: in
     """
     if not episodes:
         raise ValueError("episodes must be one at least, not none")
-    known: dict[Split, dict[str, Tokens]] = {"train": {task: body.encode(episodes)}}
+    known: dict[Split, dict[str, Tokens]] = {"train": {task: body.sequences(episodes)}}
     return demonstrations(known, body.tokenizer.vocabulary, length=length, unprompted=[task] if len(episodes) == 1 else [])
 
 

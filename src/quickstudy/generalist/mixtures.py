@@ -103,7 +103,7 @@ def laptop() -> Mixture:
     shares |= named("metaworld-relative", MT10, 1.4, 1_000)
     shares |= {"metaworld-relative/push": Share(4.0, 1_000), "metaworld-relative/pick-place": Share(4.0, 1_000)}
     shares |= {"metaworld-relative/peg-insert-side": Share(3.0, 1_000)}
-    shares |= named("control-plain", CONTROL, 0.3, 1_000) | {"control-plain/Pendulum": Share(0.8, 1_000)}
+    shares |= named("control-plain", CONTROL, 0.3, 1_000) | {"control-plain/Pendulum": Share(1.5, 1_000)}
     shares |= named("toytext-plain", TOYS, 0.2, 1_000) | {"toytext-plain/FrozenLake4x4": Share(0.5, 1_000)}
     shares |= named("bandits-plain", ("bernoulli-2", "bernoulli-5"), 0.4, 3_000)
     shares |= named("mazes-plain", ("tree-7", "loops-7"), 0.7, 3_000)

@@ -129,10 +129,13 @@ class Tokenizer:
         *,
         text_every: int = 1,
         separator: bool = True,
+        alone: bool = False,
     ):
-        """Raises `TypeError` for spaces that have no tokens, `ValueError` for sizes beyond what the specification allows."""
+        """With `alone`, each time step is a sequence of its own, in training and in play: for experts that need no more than they see.
+
+        Raises `TypeError` for spaces that have no tokens, `ValueError` for sizes beyond what the specification allows."""
         self.observation_space, self.action_space = observation_space, action_space
-        self.vocabulary, self.text, self.text_every, self.separator = vocabulary, text, text_every, separator
+        self.vocabulary, self.text, self.text_every, self.separator, self.alone = vocabulary, text, text_every, separator, alone
         observed = leaves(observation_space, vocabulary, ("observation",))
         self._texts = [leaf for leaf in observed if leaf.kind == "text"]
         self._fixed = [leaf for leaf in observed if leaf.kind != "text"]

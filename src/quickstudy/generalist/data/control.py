@@ -281,6 +281,7 @@ def encoding(name: str, task: str) -> Encoding:
     """Numbers scaled to [-1, 1], as `plain`, or as `named` with the task in words at step 0 and every so many.
 
     Neither writes separators: a step has 3 to 7 tokens besides the words. In `plain` only the states and the actions tell the tasks
-    apart. Raises `ValueError` with the nearest name for another encoding or an unknown task.
+    apart. There each time step stands alone: the experts need no more than the state. Raises `ValueError` with the nearest name for
+    another encoding or an unknown task.
     """
-    return scaled_encoding(name, _kind(task), _world(task).action_space)
+    return scaled_encoding(name, _kind(task), _world(task).action_space)._replace(alone=name == "plain")

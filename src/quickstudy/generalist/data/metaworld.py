@@ -258,6 +258,8 @@ ENCODINGS = {
         Encoding("lean", spaces.Dict({"state": _box(len(LEAN))}), ACTION_SPACE, 1, False, _lean),
         # The numbers of `lean`, with objects and goal as seen from the hand: differences are what a policy begins with. They have no
         # declared bounds, so they are companded, and the nearer a thing is, the finer it is told: to half a millimetre at 2 cm.
+        # Each time step stands alone. Where the network also saw what it had done, it foretold the expert well from that, and when it
+        # played went on with its own first mistakes: `docs/decisions.md` has what that cost.
         Encoding(
             "relative",
             spaces.Dict({"away": spaces.Box(-np.inf, np.inf, (9,), np.float32), "hand": _box(4), "turned": _box(5)}),
@@ -265,6 +267,7 @@ ENCODINGS = {
             1,
             False,
             _relative,
+            alone=True,
         ),
         # `lean` with the task in words every 64 steps; in the others only states, or a prompt, tell the task.
         Encoding(

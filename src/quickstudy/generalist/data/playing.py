@@ -42,6 +42,7 @@ class Encoding(NamedTuple):
     text_every: int  # text is written at step 0 and every so many steps
     separator: bool  # whether a separator stands between observation and action
     observe: Callable[[Mapping[str, Any]], dict[str, Any]]
+    alone: bool = False  # whether each time step is a sequence of its own, as `Tokenizer` says
 
 
 def text_every(tokens: int) -> int:

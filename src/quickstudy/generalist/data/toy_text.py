@@ -315,12 +315,13 @@ ENCODINGS = ("plain", "named")
 def encoding(name: str, task: str) -> Encoding:
     """The numbers as discrete values, as `plain`, or as `named` with the task in words at step 0 and every so many.
 
-    Neither writes separators: a step has 3 to 67 tokens besides the words. Raises `ValueError` with the nearest name for another
-    encoding or an unknown task.
+    Neither writes separators: a step has 3 to 67 tokens besides the words. Of lakes, each of whose steps shows the whole map, time
+    steps stand alone in `plain`. Raises `ValueError` with the nearest name for another encoding or an unknown task.
     """
     kind, named = _kind(task), catalog.require(name, ENCODINGS, "encoding") == "named"
     space: dict[str, Space] = {"numbers": spaces.MultiDiscrete(list(kind.values))}
     if named:
         space["task"] = spaces.Text(64, charset="abcdefghijklmnopqrstuvwxyz ")
     every = text_every(len(kind.values) + 1) if named else 1
-    return Encoding(name, spaces.Dict(space), spaces.Discrete(kind.actions), every, False, _named if named else _plain)
+    alone = not named and task.startswith("FrozenLake")
+    return Encoding(name, spaces.Dict(space), spaces.Discrete(kind.actions), every, False, _named if named else _plain, alone)
