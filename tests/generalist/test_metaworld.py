@@ -170,6 +170,19 @@ def test_relative_tells_what_lean_tells(task, episodes):
     np.testing.assert_allclose(again, lean, atol=1e-6)
 
 
+def test_steps_that_stand_alone_are_learned_from_one_by_one_in_random_order(episodes):
+    body = embodiments.parse(f"metaworld-relative/{TASK}")[0]
+    episodes = list(episodes.values())
+    whole, apart = body.encode(episodes), body.sequences(episodes)
+    steps = [one.ids.reshape(-1, 22).tolist() for one in (whole, apart)]
+    assert steps[0] != steps[1] and sorted(steps[0]) == sorted(steps[1])
+    np.testing.assert_array_equal(apart.episodes, np.arange(len(steps[1])) * 22)
+    np.testing.assert_array_equal(apart.sections, apart.episodes)
+    np.testing.assert_array_equal(body.sequences(episodes).ids, apart.ids)
+    other = embodiments.parse(f"metaworld-lean/{TASK}")[0]
+    np.testing.assert_array_equal(other.sequences(episodes).ids, other.encode(episodes).ids)
+
+
 def test_what_is_near_the_hand_is_told_to_a_millimetre(episodes):
     body = embodiments.parse(f"metaworld-relative/{TASK}")[0]
     encoded = body.encode([episodes[CLEAN]])

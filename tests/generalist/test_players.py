@@ -73,6 +73,17 @@ def test_cached_actions_are_those_of_the_whole_context_also_with_staggered_episo
             np.testing.assert_array_equal(MACHINE.encode_action(action), expected)
 
 
+def test_who_stands_alone_knows_the_prompt_and_the_present_only():
+    alone = Tokenizer(EYE, MACHINE.action_space, MACHINE.vocabulary, TEXT, alone=True)
+    prompt = alone.encode({"eye": np.zeros((1, 16, 16, 1), np.uint8), "word": ["go 3"]}, np.array([[1, 7]]))
+    for begin in (None, prompt):
+        players = Players(network(), alone, 2, prompt=begin, greedy=True)
+        for tick in range(3):
+            (action,) = players.act([observation(tick)], [1])
+            expected = uncached([] if begin is None else [begin], alone.step(observation(tick), first=True))
+            np.testing.assert_array_equal(alone.encode_action(action), np.concatenate([part.ids for part in expected[-2:]]))
+
+
 def test_a_life_may_be_longer_than_the_cache():
     players = Players(network(12), MACHINE, 2)
     for tick in range(8):
