@@ -258,8 +258,7 @@ ENCODINGS = {
         Encoding("lean", spaces.Dict({"state": _box(len(LEAN))}), ACTION_SPACE, 1, False, _lean),
         # The numbers of `lean`, with objects and goal as seen from the hand: differences are what a policy begins with. They have no
         # declared bounds, so they are companded, and the nearer a thing is, the finer it is told: to half a millimetre at 2 cm.
-        # Each time step stands alone. Where the network also saw what it had done, it foretold the expert well from that, and when it
-        # played went on with its own first mistakes: `docs/decisions.md` has what that cost.
+        # Each time step stands alone, for the policies need no more than what is seen: `docs/decisions.md` says what that is worth.
         Encoding(
             "relative",
             spaces.Dict({"away": spaces.Box(-np.inf, np.inf, (9,), np.float32), "hand": _box(4), "turned": _box(5)}),
