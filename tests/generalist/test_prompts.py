@@ -46,6 +46,14 @@ def test_a_wrong_task_is_of_the_same_embodiment_if_there_is_one():
         prompt("wrong-task", NAME, [NAME], room=32)
 
 
+def test_where_time_steps_stand_alone_one_of_them_is_the_prompt():
+    name = "control-plain/MountainCarContinuous"
+    body, task = parse(name)
+    known = [body.encode([episode]).ids.reshape(-1, 3).tolist() for episode in body.episodes(task, "train", 50)]
+    first, last, anywhere = (prompt(kind, name, room=32, seed=3).ids.tolist() for kind in ("start", "end", "uniform"))
+    assert any((steps[0], steps[-1]) == (first, last) and anywhere in steps for steps in known)
+
+
 def test_a_text_names_the_task():
     assert Writer().read(prompt("text", NAME, room=32)) == "bernoulli 2"
     assert len(prompt("text", NAME, room=2).ids) == 2

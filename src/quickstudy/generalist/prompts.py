@@ -7,8 +7,9 @@
     wrong-task   as `start`, of another task
     text         the task's name in words
 
-The tokens of any episode may be a prompt, `cut` where a time step begins; so may those of any `Writer`. Source: Reed et al. 2022, "A
-Generalist Agent": they train with end and uniform (section 2.2), and deploy with start; text and wrong-task are ours.
+Where time steps stand alone, one of them is the prompt, as in training. The tokens of any episode may be a prompt, `cut` where a time
+step begins; so may those of any `Writer`. Source: Reed et al. 2022, "A Generalist Agent": they train with end and uniform (section
+2.2), and deploy with start; text and wrong-task are ours.
 """
 
 import re
@@ -45,7 +46,10 @@ def prompt(kind: str, name: str, others: Sequence[str] = (), *, room: int, seed:
         name = str(draw.choice(alike or wrong))
     body, task = parse(name)
     episodes = body.episodes(task, "train", _KNOWN)
-    return part(kind, body.encode([episodes[draw.integers(len(episodes))]]), room, draw)
+    tokens = body.encode([episodes[draw.integers(len(episodes))]])
+    if body.tokenizer.alone:
+        room = min(room, len(tokens.ids) // int(np.count_nonzero(tokens.places == 0)))
+    return part(kind, tokens, room, draw)
 
 
 def part(kind: str, tokens: Tokens, room: int, draw: np.random.Generator) -> Tokens:
