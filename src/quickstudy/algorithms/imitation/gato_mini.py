@@ -1,9 +1,9 @@
 """Gato in miniature: three sizes of one network read equally many tokens, and the larger one plays better.
 
-All sizes are trained for the same steps on the same windows of a small mixture: a room, a taxi, a bandit and a pendulum. At a third, two
-thirds and all of the tokens they play episodes of test seeds. The learning rate falls once, as a cosine does over all of the tokens:
-at the points before it is still high. Numbers that are learned, without embeddings, in the transformer and in the residual block of a
-patch:
+All sizes are trained for the same steps on the same windows of a small mixture: a room, a taxi, a bandit and a pendulum. At a
+third, two thirds and all of the tokens they play episodes of test seeds. The learning rate falls once, as a cosine does over all of
+the tokens: at the points before it is still high. Numbers that are learned, without embeddings, in the transformer and in the
+residual block of a patch:
 
     small: width 16, 1 layer, 3,136 + 3,656; middle: 32, 2 layers, 24,832 + 13,712; large: 64, 4 layers, 197,248 + 53,024
 
@@ -88,8 +88,8 @@ CLAIMS = (
         not_answered="whether it is so where sizes are trained to their end, or for equal processor time; a rate for each size.",
         measure=measure,
         expected=(
-            # Set before anything was measured. A first version had a pole, which told 0.73, 0.94 and 0.97 apart; since its time steps
-            # stand alone the two larger do it as the expert does (two repeats: 0.979 and 0.980; 0.919 and 0.918), so here is a pendulum.
+            # Set before anything was measured. A first version had a pole: 0.73, 0.94 and 0.97. Since its time steps stand alone the
+            # two larger do it as the expert does (two repeats: 0.979 and 0.980; 0.919 and 0.918), so here is a pendulum.
             Expectation("middle: all", ">", "small: all"),
             Expectation("large: all", ">", "middle: all"),
         ),
