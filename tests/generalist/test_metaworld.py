@@ -174,9 +174,9 @@ def test_steps_that_stand_alone_are_learned_from_one_by_one_in_random_order(epis
     body = embodiments.parse(f"metaworld-relative/{TASK}")[0]
     episodes = list(episodes.values())
     whole, apart = body.encode(episodes), body.sequences(episodes)
-    steps = [one.ids.reshape(-1, 22).tolist() for one in (whole, apart)]
+    steps = [one.ids.reshape(-1, 23).tolist() for one in (whole, apart)]
     assert steps[0] != steps[1] and sorted(steps[0]) == sorted(steps[1])
-    np.testing.assert_array_equal(apart.episodes, np.arange(len(steps[1])) * 22)
+    np.testing.assert_array_equal(apart.episodes, np.arange(len(steps[1])) * 23)
     np.testing.assert_array_equal(apart.sections, apart.episodes)
     np.testing.assert_array_equal(body.sequences(episodes).ids, apart.ids)
     other = embodiments.parse(f"metaworld-lean/{TASK}")[0]
@@ -186,8 +186,10 @@ def test_steps_that_stand_alone_are_learned_from_one_by_one_in_random_order(epis
 def test_what_is_near_the_hand_is_told_to_a_millimetre(episodes):
     body = embodiments.parse(f"metaworld-relative/{TASK}")[0]
     encoded = body.encode([episodes[CLEAN]])
-    assert len(encoded.ids) == 22 * len(episodes[CLEAN].actions)
-    away = body.tokenizer.decode(encoded)[0]["away"]
+    assert len(encoded.ids) == 23 * len(episodes[CLEAN].actions)
+    told = body.tokenizer.decode(encoded)[0]
+    assert set(told["which_task"].tolist()) == {metaworld.tasks().index(TASK)}
+    away = told["away"]
     shown = metaworld.ENCODINGS["relative"].observe(metaworld.raw(episodes[CLEAN]))["away"]
     assert np.abs(away - shown)[np.abs(shown) < 0.04].max() < 0.001 < 0.003 < np.abs(away - shown).max() < 0.02
 

@@ -154,6 +154,9 @@ def words(task: str) -> str:
     return task.replace("-", " ")
 
 
+_NUMBERS = {words(task): number for number, task in enumerate(tasks())}
+
+
 def environment(task: str, seed: int) -> Environment:
     """A task to be played. Raises `ValueError` with the nearest name for an unknown task.
 
@@ -238,7 +241,10 @@ def _relative(raw: Mapping[str, Any]) -> dict[str, Any]:
     # As in `LEAN`: the first object, the second and the goal, then the parts of quaternions. Zeros stand for a
     # second object where there is none: what is told of it is then where the hand is, with its sign turned.
     away = np.concatenate([state[..., at : at + 3] - hand for at in (4, 11, 36)], axis=-1)
-    return {"away": away, "hand": np.clip(state[..., :4], -1, 1), "turned": np.clip(state[..., (7, 8, 9, 10, 14)], -1, 1)}
+    told = raw["task"]
+    which = _NUMBERS[told] if isinstance(told, str) else np.array([_NUMBERS[one] for one in told])
+    turned = np.clip(state[..., (7, 8, 9, 10, 14)], -1, 1)
+    return {"away": away, "hand": np.clip(state[..., :4], -1, 1), "turned": turned, "which_task": which}
 
 
 # Everything in reach lies within a metre of the origin, so the numbers are declared to lie in [-1, 1], and clipped where a thing is
@@ -258,10 +264,18 @@ ENCODINGS = {
         Encoding("lean", spaces.Dict({"state": _box(len(LEAN))}), ACTION_SPACE, 1, False, _lean),
         # The numbers of `lean`, with objects and goal as seen from the hand: differences are what a policy begins with. They have no
         # declared bounds, so they are companded, and the nearer a thing is, the finer it is told: to half a millimetre at 2 cm.
-        # Each time step stands alone, for the policies need no more than what is seen: `docs/decisions.md` says what that is worth.
+        # Each time step stands alone, for the policies need no more than what is seen (`docs/decisions.md` says what that is worth)
+        # and the task, whose number is told as in Meta-World's multi-task benchmarks: `reach` and `pick-place` begin alike.
         Encoding(
             "relative",
-            spaces.Dict({"away": spaces.Box(-np.inf, np.inf, (9,), np.float32), "hand": _box(4), "turned": _box(5)}),
+            spaces.Dict(
+                {
+                    "away": spaces.Box(-np.inf, np.inf, (9,), np.float32),
+                    "hand": _box(4),
+                    "turned": _box(5),
+                    "which_task": spaces.Discrete(len(_NUMBERS)),
+                }
+            ),
             ACTION_SPACE,
             1,
             False,
