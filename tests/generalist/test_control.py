@@ -125,6 +125,14 @@ def test_tokens_give_back_states_and_actions_to_half_a_bin(task):
         assert np.abs(actions - episode.actions).max() <= largest * (1 / 1024 + 1e-6)
 
 
+def test_time_steps_that_stand_alone_are_counted_as_the_episodes_they_were_recorded_in(monkeypatch, tmp_path):
+    monkeypatch.setenv("QUICKSTUDY_DATA", str(tmp_path))
+    made = embodiments.recorded(["control-plain/MountainCar"], episodes=3, held_out=2, length=32)
+    steps = sum(len(control.record("MountainCar", seed).actions) for seed in range(3))
+    assert made.recorded == (3,)
+    assert made.streams["train"].episode_of.tolist() == [0, steps]
+
+
 @pytest.mark.parametrize("task", TASKS)
 def test_words_stand_at_the_beginning_and_often_enough_for_every_step_to_be_in_a_window(task):
     body, episode = embodiments.parse(f"control-named/{task}")[0], control.record(task, 4)

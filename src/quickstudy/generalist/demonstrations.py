@@ -80,7 +80,8 @@ class Demonstrations(AbstractTaskDistribution):
     """Windows of `length` tokens from recorded episodes, one stream a split, tasks drawn by `weights`; `demonstrations` makes them.
 
     `prompted` is, for each task, the share of windows that begin with a prompt, which takes at most half of them. `patches` and
-    `targets` bound how many of a window's ticks are patches, and are followed by text or action tokens.
+    `targets` bound how many of a window's ticks are patches, and are followed by text or action tokens. `recorded` says how many
+    episodes for training were recorded of each task, also where time steps stand alone and are the stream's episodes.
     """
 
     streams: dict[str, Stream]
@@ -91,6 +92,7 @@ class Demonstrations(AbstractTaskDistribution):
     length: int = eqx.field(static=True)
     patches: int = eqx.field(static=True)
     targets: int = eqx.field(static=True)
+    recorded: tuple[int, ...] = eqx.field(static=True)
 
     def __repr__(self) -> str:
         """In a line, which a run keeps to tell whether it meets the demonstrations that it was begun with."""
@@ -182,6 +184,7 @@ def demonstrations(
         length,
         _most(recorded, length, lambda tokens: tokens.is_patch),
         _most(recorded, length, lambda tokens: tokens.targets),
+        tuple(len(recorded["train"][name].episodes) for name in names),
     )
 
 

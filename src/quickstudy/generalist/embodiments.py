@@ -149,6 +149,7 @@ def recorded(
     """
     writer = Writer()
     tokens: dict[Split, dict[str, Tokens]] = {"train": {}, "valid": {}, "test": {}}
+    counts = []
     for name in names:
         for split in tokens:
             known = episodes if isinstance(episodes, int) else episodes[name]
@@ -156,8 +157,11 @@ def recorded(
             if split == "train" and name in filtered:
                 good = reading.good_enough(np.array([episode.facts["return"] for episode in some]))
                 some = [episode for episode, is_good in zip(some, good, strict=True) if is_good]
+            if split == "train":
+                counts.append(len(some))
             tokens[split][name] = _tokens(name, some, writer)
-    return demonstrations(tokens, writer.vocabulary, length=length, weights=weights, unprompted=unprompted)
+    made = demonstrations(tokens, writer.vocabulary, length=length, weights=weights, unprompted=unprompted)
+    return dataclasses.replace(made, recorded=tuple(counts))
 
 
 def _episodes(name: str, split: Split, n: int) -> list[Episode]:

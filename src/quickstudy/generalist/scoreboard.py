@@ -211,8 +211,7 @@ def score_run(folder: Path, *, best: bool = False, only: Sequence[str] = (), **o
     run = store.load(folder, best=best)
     assert isinstance(run.learner, Generalist)
     assert isinstance(run.tasks, Demonstrations)
-    counts = np.minimum(_MOST_NEIGHBOURS, np.diff(run.tasks.streams["train"].episode_of)).tolist()
-    known = dict(zip(run.tasks.names, counts, strict=True))
+    known = {name: min(_MOST_NEIGHBOURS, count) for name, count in zip(run.tasks.names, run.tasks.recorded, strict=True)}
     settings = read_json(folder / store.CONFIG)
     told = ("command", "commit", "changed files", "seed", "steps", "start", "versions", "machine")
     training = {name: settings[name] for name in told if name in settings}
