@@ -9,6 +9,7 @@ import jax.random as jr
 import numpy as np
 import pytest
 
+from quickstudy import store
 from quickstudy.algorithms.imitation import generalist
 from quickstudy.generalist import mixtures
 from quickstudy.generalist.data import babyai, box2d, build, characters, metaworld, scenes
@@ -45,6 +46,16 @@ def test_of_several_bounds_the_least_that_suffices_gives_the_same_loss_and_slope
         expected, found = slope(window, **bounds(TASKS.length, TASKS.length)), slope(window, **several)
         for one, other in zip(jax.tree.leaves(expected), jax.tree.leaves(found), strict=True):
             np.testing.assert_allclose(one, other, rtol=1e-3, atol=1e-6)
+
+
+def test_a_run_goes_on_with_its_own_demonstrations_only(tmp_path, monkeypatch):
+    store.create(tmp_path / "run", store.Settings("generalist", "smoke", PRESET.config, 0, 4, 4), "a test")
+    made = mixtures.smoke()
+    # Other shares leave all shapes as they are: nothing but a digest can tell.
+    other = made._replace(shares=made.shares | {"babyai-compact/GoToObj": mixtures.Share(2.0, 4)})
+    monkeypatch.setattr(mixtures, "smoke", lambda: other)
+    with pytest.raises(ValueError, match=r"'smoke' meant Demonstrations\(2 tasks, windows of 24 tokens, digest \w+\) when"):
+        next(iter(store.resume(tmp_path / "run")))
 
 
 def test_windows_one_by_one_are_learned_from_as_side_by_side(monkeypatch):
