@@ -111,10 +111,7 @@ def tasks_of(settings: Settings) -> AbstractTaskDistribution:
 
 
 def _describe(tasks: AbstractTaskDistribution) -> str:
-    """The distribution in words: its own if it has some, as those that tell a digest of recorded data have.
-
-    Else all fields, those with defaults included, which Equinox's printing leaves out; arrays by dtype and shape.
-    """
+    """In its own words if it has some; else all fields, also defaults, which Equinox's printing leaves out; arrays by dtype, shape."""
     if type(tasks).__repr__ is not eqx.Module.__repr__:
         return repr(tasks)
     fields = [f"{name}={eqx.tree_pformat(value, width=10_000)}" for name, value in vars(tasks).items()]

@@ -110,6 +110,7 @@ class Tokenizer:
     """Writes the episodes of one kind of environment as tokens, and reads them back.
 
     Values of an episode of T time steps are arrays with a leading axis T, nested as their space is; text is a list of T strings.
+    With `alone` each time step is a sequence of its own, in training and in play: for experts that need no more than they see.
 
     >>> from gymnasium.spaces import Box, Dict, Discrete, Text
     >>> mission = Text(99, charset="abcdefghijklmnopqrstuvwxyz ")
@@ -131,9 +132,7 @@ class Tokenizer:
         separator: bool = True,
         alone: bool = False,
     ):
-        """With `alone`, each time step is a sequence of its own, in training and in play: for experts that need no more than they see.
-
-        Raises `TypeError` for spaces that have no tokens, `ValueError` for sizes beyond what the specification allows."""
+        """Raises `TypeError` for spaces that have no tokens, `ValueError` for sizes beyond what the specification allows."""
         self.observation_space, self.action_space = observation_space, action_space
         self.vocabulary, self.text, self.text_every, self.separator, self.alone = vocabulary, text, text_every, separator, alone
         observed = leaves(observation_space, vocabulary, ("observation",))
