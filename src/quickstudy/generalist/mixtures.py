@@ -95,20 +95,20 @@ def laptop() -> Mixture:
     # To learn from the context was not begun to be learned when all else was, so characters are drawn often too.
     shares = named("babyai-compact", SINGLE_ROOM, 0.3, 3_000) | {
         "babyai-compact/GoToLocal": Share(1.5, 20_000),
-        "babyai-compact/PickupDist": Share(2.0, 20_000),
-        "babyai-compact/PickupLoc": Share(3.0, 20_000),
-        "babyai-compact/PutNextLocal": Share(6.0, 20_000),
+        "babyai-compact/PickupDist": Share(3.0, 20_000),
+        "babyai-compact/PickupLoc": Share(4.0, 20_000),
+        "babyai-compact/PutNextLocal": Share(9.0, 40_000),
         "babyai-compact/PutNextLocalS6N4": Share(2.0, 20_000),
     }
-    shares |= named("metaworld-relative", MT10, 1.4, 1_000)
-    shares |= {"metaworld-relative/push": Share(4.0, 1_000), "metaworld-relative/pick-place": Share(4.0, 1_000)}
-    shares |= {"metaworld-relative/peg-insert-side": Share(3.0, 1_000)}
+    shares |= named("metaworld-relative", MT10, 0.6, 1_000)
+    shares |= {"metaworld-relative/push": Share(1.2, 1_000), "metaworld-relative/pick-place": Share(1.2, 1_000)}
+    shares |= {"metaworld-relative/peg-insert-side": Share(1.0, 1_000)}
     shares |= named("control-plain", CONTROL, 0.3, 1_000) | {"control-plain/Pendulum": Share(1.5, 1_000)}
     shares |= named("toytext-plain", TOYS, 0.2, 1_000) | {"toytext-plain/FrozenLake4x4": Share(0.5, 1_000)}
     shares |= named("bandits-plain", ("bernoulli-2", "bernoulli-5"), 0.4, 3_000)
     shares |= named("mazes-plain", ("tree-7", "loops-7"), 0.7, 3_000)
     # Captions are learned sooner than answers to questions.
-    shares |= dict.fromkeys(CAPTIONS, Share(1.5, 10_000)) | dict.fromkeys(QUESTIONS, Share(4.0, 10_000))
+    shares |= dict.fromkeys(CAPTIONS, Share(1.2, 10_000)) | dict.fromkeys(QUESTIONS, Share(7.0, 40_000))
     shares |= dict.fromkeys(CHARACTERS, Share(1.5, 10_000)) | {TEXT: Share(0.3, 3_000)}
     return Mixture(shares, held_out=100, length=256)
 

@@ -167,7 +167,7 @@ PRESETS = {
     # small a network has not learned what it is shown, let alone too well (with 0.1 its loss in training was 0.71 at the end, and 0.56
     # on the valid split, where none is dropped).
     "laptop": Preset(
-        Config(learning_rate=0.002, steps=6_000, drop=0.0),
+        Config(layers=8, learning_rate=0.002, steps=6_000, drop=0.0),
         lambda: mixtures.laptop().demonstrations(),
         6_000,
         256,
