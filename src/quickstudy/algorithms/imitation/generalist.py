@@ -171,7 +171,7 @@ PRESETS = {
         lambda: mixtures.laptop().demonstrations(),
         6_000,
         256,
-        "not measured alone: the weights of the package had 23,232 steps in seven parts",
+        "not measured alone: the weights of the package had 28,232 steps in eight parts",
     ),
     "single-room": Preset(
         Config(steps=4_000),
