@@ -91,7 +91,8 @@ def single_room() -> Mixture:
 
 def laptop() -> Mixture:
     """Levels, a robot arm, poles and cars, toys, bandits, mazes, pictures with captions and questions, characters and text."""
-    # What took longest in first runs is drawn most often: levels with several things, of which the others are parts, and the arm.
+    # What takes longest is drawn most often: levels with several things, of which the others are parts, and questions. The arm had
+    # twice to three times its share until it was learned.
     # To learn from the context was not begun to be learned when all else was, so characters are drawn often too.
     shares = named("babyai-compact", SINGLE_ROOM, 0.3, 3_000) | {
         "babyai-compact/GoToLocal": Share(1.5, 20_000),
