@@ -165,7 +165,7 @@ def validation(config: Config, tasks: AbstractTaskDistribution) -> Callable[[Gen
 PRESETS = {
     # The rate at which the weights that come with the package were trained for the longer part of their time. No layer is dropped: so
     # small a network has not learned what it is shown, let alone too well (with 0.1 its loss in training was 0.71 at the end, and 0.56
-    # on the valid split, where none is dropped).
+    # on the valid split, where none is dropped). Eight blocks, ours: `docs/decisions.md` says what four had not learned.
     "laptop": Preset(
         Config(layers=8, learning_rate=0.002, steps=6_000, drop=0.0),
         lambda: mixtures.laptop().demonstrations(),
