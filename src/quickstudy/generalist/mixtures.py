@@ -95,10 +95,10 @@ def laptop() -> Mixture:
     # twice to three times its share until it was learned.
     # To learn from the context was not begun to be learned when all else was, so characters are drawn often too.
     shares = named("babyai-compact", SINGLE_ROOM, 0.3, 3_000) | {
-        "babyai-compact/GoToLocal": Share(1.5, 20_000),
-        "babyai-compact/PickupDist": Share(3.0, 20_000),
+        "babyai-compact/GoToLocal": Share(2.0, 20_000),
+        "babyai-compact/PickupDist": Share(4.0, 20_000),
         "babyai-compact/PickupLoc": Share(4.0, 20_000),
-        "babyai-compact/PutNextLocal": Share(9.0, 40_000),
+        "babyai-compact/PutNextLocal": Share(10.0, 40_000),
         "babyai-compact/PutNextLocalS6N4": Share(2.0, 20_000),
     }
     shares |= named("metaworld-relative", MT10, 0.6, 1_000)
@@ -109,7 +109,7 @@ def laptop() -> Mixture:
     shares |= named("bandits-plain", ("bernoulli-2", "bernoulli-5"), 0.4, 3_000)
     shares |= named("mazes-plain", ("tree-7", "loops-7"), 0.7, 3_000)
     # Captions are learned sooner than answers to questions.
-    shares |= dict.fromkeys(CAPTIONS, Share(1.2, 10_000)) | dict.fromkeys(QUESTIONS, Share(7.0, 40_000))
+    shares |= dict.fromkeys(CAPTIONS, Share(1.2, 10_000)) | dict.fromkeys(QUESTIONS, Share(9.0, 40_000))
     shares |= dict.fromkeys(CHARACTERS, Share(1.5, 10_000)) | {TEXT: Share(0.3, 3_000)}
     return Mixture(shares, held_out=100, length=256)
 
