@@ -111,6 +111,7 @@ def test_labels_are_the_likeliest_after_the_support_and_queries_are_on_their_own
         tokens = join([shown, tokenizer.step({"image": query}, first=False)])
         seen = jax.tree.map(lambda leaf: leaf[0], stacked([tokens], TICKS, [True]))
         assert label == np.argmax(read_all(network, seen)[len(tokens.ids) - 1, first : first + 5])
+    assert answering.classify(network, tokenizer, images[:5], labels[:5], images[:0]).shape == (0,)
 
 
 def test_wrong_use_is_told(network):

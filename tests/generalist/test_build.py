@@ -28,7 +28,7 @@ GROUPS = {"all": ("easy", "hard")}
 
 def find(names):
     found = [task for name in names for task in GROUPS.get(name, (name,))]
-    return [catalog.require(task, ("easy", "hard", "slow", "deadly"), "task") for task in found]
+    return [catalog.require(task, ("easy", "hard", "slow", "deadly", "faulty"), "task") for task in found]
 
 
 def provenance():
@@ -40,6 +40,8 @@ def record(task, seed):
         time.sleep(0.02)
     if task == "deadly" and seed == 7:
         os._exit(3)
+    if task == "faulty" and seed == 7:
+        raise RuntimeError("its bot is lost")
     if seed % 5 == 3:
         return Rejected(seed, "no reward")
     random = np.random.default_rng(seed)
@@ -140,6 +142,13 @@ def test_a_lost_worker_is_told_and_costs_no_block(tmp_path):
     with pytest.raises(OSError, match=r"the worker that made deadly/train-000001\.shard was lost"):
         build.build("toys", ["deadly"], episodes=12, folder=tmp_path / "out", block=4)
     assert list(content(tmp_path / "out")) == ["deadly/train-000000.shard"]
+
+
+def test_an_episode_that_cannot_be_made_is_told_with_its_seed_and_costs_no_block(tmp_path):
+    why = r"seed 7 of faulty cannot be made, which is no fault of yours \(RuntimeError: its bot is lost\): what is built stays"
+    with pytest.raises(OSError, match=why):
+        build.build("toys", ["faulty"], episodes=12, folder=tmp_path / "out", block=4)
+    assert list(content(tmp_path / "out")) == ["faulty/train-000000.shard"]
 
 
 def test_what_is_not_damage_stops_the_build_and_stays(tmp_path):

@@ -190,6 +190,16 @@ def test_a_scoreboard_with_clones_and_a_scale_that_is_measured_where_there_is_no
     assert board["scales"][known] == {"from": "constants", **constants}
     assert board["scales"][lost]["from"] == "these episodes"
     assert [board["tasks"][lost][which]["normalised"] for which in ("random", "expert")] == [0, 1]
+    # Each task counts as much as the other, and only within tasks do episodes differ by chance.
+    both = [board["tasks"][name]["generalist"] for name in (known, lost)]
+    mean, alone = board["mean"]["generalist"], board["domains"]["bandits-plain"]["generalist"]
+    assert mean["normalised"] == pytest.approx(np.mean([row["normalised"] for row in both]))
+    assert mean["minimum"] == min(row["normalised"] for row in both)
+    assert mean["above half"] == np.mean([row["normalised"] > 0.5 for row in both])
+    assert (mean["tasks"], mean["episodes"], alone["tasks"], alone["episodes"]) == (2, 4, 1, 2)
+    assert alone["normalised"] == alone["interquartile mean"] == both[0]["normalised"]
+    expert = board["domains"]["mazes-plain"]["expert"]
+    assert expert["normalised interval"][0] <= expert["normalised"] == 1 <= expert["normalised interval"][1]
     shown = io.StringIO()
     Console(file=shown, width=80).print(*scoreboard.tables(board))
     assert shown.getvalue().count("single-task cloning ") == 5  # two tasks, their domains, their mean

@@ -146,6 +146,15 @@ def test_no_window_has_more_patches_or_targets_than_are_allowed_for():
         assert windows(prompted).counts.sum(axis=1).max() <= tasks(prompted).targets
 
 
+def test_two_stretches_far_apart_may_both_be_the_densest():
+    # Episodes of one step have a text, of eight mostly patches; a prompt and what follows may both be of the second kind.
+    known = {"one": episodes(0, [9, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 9] + [1] * 12)}
+    made = demonstrations({"train": known, "valid": known}, VOCABULARY, length=LENGTH, prompted=1.0)
+    window = jax.tree.map(np.asarray, jax.jit(lambda made, key: sample_tasks(made, key, "valid", 4_000))(made, KEY))
+    for shown, bound in (((window.seen.id >= VOCABULARY.size), made.patches), (window.counts, made.targets)):
+        assert shown.sum(axis=1).max() <= bound < LENGTH
+
+
 def test_a_patch_has_the_pixels_of_its_step():
     window = each(0.0)[0]
     shown = numbers(window.seen.id)

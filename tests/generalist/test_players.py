@@ -35,14 +35,14 @@ def observation(number):
     return {"eye": np.full((16, 16, 1), 37 * number % 256, np.uint8), "word": f"go {number % 2}"}
 
 
-def uncached(history, tokens):
+def uncached(history, tokens, made=None):
     """The greedy action after a context and one more observation, by reading all of it at once for every token."""
-    parts = [*history, tokens]
+    made, parts = made or network(), [*history, tokens]
     for low, high in MACHINE.action_ranges:
         context = join(parts)
         seen = stacked([context], 64, [True])
-        features = read_all(network(), seen)[len(context.ids) - 1]
-        logits = np.asarray(network().logits(features))
+        features = read_all(made, seen)[len(context.ids) - 1]
+        logits = np.asarray(made.logits(features))
         parts.append(MACHINE.action_tokens(np.array([low + np.argmax(logits[low:high])])))
     return parts
 
@@ -85,10 +85,13 @@ def test_who_stands_alone_knows_the_prompt_and_the_present_only():
 
 
 def test_a_life_may_be_longer_than_the_cache():
-    players = Players(network(12), MACHINE, 2)
+    # Eight steps are about forty tokens, of which each sees the last twelve.
+    players, history = Players(network(12), MACHINE, 2, greedy=True), []
     for tick in range(8):
-        for action in players.act([observation(tick // 2)] * 2):
-            assert MACHINE.action_space.contains(action)
+        history = uncached(history, MACHINE.step(observation(tick), first=tick % 2 == 0), network(12))
+        expected = np.concatenate([part.ids for part in history[-2:]])
+        for action in players.act([observation(tick)] * 2):
+            np.testing.assert_array_equal(MACHINE.encode_action(action), expected)
 
 
 class World:
@@ -180,5 +183,14 @@ def test_a_brief_episode_ends_in_time_and_no_later_than_it_would():
 
 def test_a_prompt_from_another_embodiment_is_read_like_any_other():
     other = Tokenizer(spaces.Box(-1, 1, (3,)), spaces.Discrete(5), MACHINE.vocabulary)
-    players = Players(network(), MACHINE, 1, prompt=other.encode(np.zeros((4, 3), np.float32), np.arange(4)))
-    assert MACHINE.action_space.contains(players.act([observation(0)])[0])
+    prompt = other.encode(np.zeros((4, 3), np.float32), np.arange(4))
+    # Made to look at its context more than a network does that was begun at random.
+    made = eqx.tree_at(lambda m: m.body.blocks.mixing, network(), 30 * network().body.blocks.mixing)
+    players, found, histories = Players(made, MACHINE, 1, prompt=prompt, greedy=True), [], [[prompt], []]
+    for tick in range(4):
+        (action,) = players.act([observation(tick)])
+        step = MACHINE.step(observation(tick), first=tick % 2 == 0)
+        histories = [uncached(history, step, made) for history in histories]
+        found.append([np.array_equal(MACHINE.encode_action(action), join(history[-2:]).ids) for history in histories])
+    with_it, without = zip(*found, strict=True)
+    assert all(with_it) and not all(without)

@@ -120,6 +120,9 @@ def test_what_comes_with_the_package_is_scored_without_anything_built(tmp_path, 
     assert board["tasks"][name]["generalist"]["success"] >= 0.75
     assert board["examined"]["scenes/caption-gridworld"]["sequences"] == 4
     assert board["training"]["commit"]
+    # More than the episodes of a simulator that are made without being asked for.
+    assert main(["eval", "generalist", "--only", "scenes/caption-gridworld", "--n-tasks", "51", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["examined"]["scenes/caption-gridworld"]["sequences"] == 51
     assert main(["eval", "generalist", "--only", "atari"]) == 2
     assert "there is no task or embodiment 'atari'" in capsys.readouterr().err
     assert main(["eval", "generalist", "--best"]) == 2

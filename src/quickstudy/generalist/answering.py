@@ -74,6 +74,8 @@ def classify(
     Pictures are (n, height, width, channels) of uint8, labels whole numbers. The tokenizer observes a Dict of one `image` and acts in
     a Discrete space. Raises as `Tokenizer.encode` and `Tokenizer.step` do.
     """
+    if not len(queries):
+        return np.zeros(0, np.int64)
     shown = tokenizer.encode({"image": np.asarray(support)}, np.asarray(labels))
     players = Players(network, tokenizer, len(queries), prompt=shown, greedy=True)
     return np.array(players.act([{"image": query} for query in queries]), np.int64)

@@ -8,6 +8,8 @@ Source: Reed et al. 2022, "A Generalist Agent", section 2.2 (windows, a quarter 
 packing is ours.
 """
 
+import functools
+import itertools
 import zlib
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import NamedTuple
@@ -23,6 +25,8 @@ from quickstudy.core import AbstractTask, AbstractTaskDistribution, End, Split, 
 from quickstudy.generalist.network import Seen
 from quickstudy.generalist.tokens import Tokens, join
 from quickstudy.generalist.vocabulary import Vocabulary
+
+_GRAIN = 16  # by how many tokens the lengths of prompts differ that are told apart when a window's patches are bounded; ours
 
 
 class Window(AbstractTask):
@@ -182,8 +186,8 @@ def demonstrations(
         names,
         vocabulary,
         length,
-        _most(recorded, length, lambda tokens: tokens.is_patch),
-        _most(recorded, length, lambda tokens: tokens.targets),
+        _most(recorded, length, unprompted, lambda tokens: tokens.is_patch),
+        _most(recorded, length, unprompted, lambda tokens: tokens.targets),
         tuple(len(recorded["train"][name].episodes) for name in names),
     )
 
@@ -206,19 +210,20 @@ def _stream(tasks: Sequence[Tokens]) -> Stream:
     )
 
 
-def _most(recorded: Mapping[Split, Mapping[str, Tokens]], length: int, marked: Callable[[Tokens], np.ndarray]) -> int:
-    """How many marked tokens a window of a task can hold: the most within its length, and a run more at each of three seams.
-
-    The seams are before and after a prompt, and where a task's last episode is followed by its first.
-    """
+def _most(
+    recorded: Mapping[Split, Mapping[str, Tokens]], length: int, unprompted: Collection[str], marked: Callable[[Tokens], np.ndarray]
+) -> int:
+    """As many marked tokens as a window of a task can hold, or a few more: those of its two densest stretches, the first a prompt."""
+    # Of prompts with nearly the same length the longest stands for all, and what follows it is as long as after the shortest.
+    ends = [*range(0, length // 2, _GRAIN), length // 2]
     most = 1
     for tasks in recorded.values():
-        for tokens in tasks.values():
-            marks = np.resize(marked(tokens), len(tokens.ids) + length)
-            sums = np.concatenate([[0], np.cumsum(marks)])
-            edges = np.flatnonzero(np.diff(np.concatenate([[0], marks.astype(np.int8), [0]])))
-            longest = int(np.diff(edges)[::2].max(initial=0))
-            most = max(most, int((sums[length:] - sums[:-length]).max()) + 3 * longest)
+        for name, tokens in tasks.items():
+            # A task's last episode is followed by its first.
+            sums = np.concatenate([[0], np.cumsum(np.resize(marked(tokens), len(tokens.ids) + length))])
+            densest = functools.cache(lambda ticks, sums=sums: int((sums[ticks:] - sums[: len(sums) - ticks]).max()))
+            prompts = [] if name in unprompted else itertools.pairwise(ends)
+            most = max(most, densest(length), *(densest(longest) + densest(length - least) for least, longest in prompts))
     return min(length, most)
 
 

@@ -128,7 +128,7 @@ def _everything(levels: str, arm: str, *, episodes: int) -> Mixture:
     from quickstudy.generalist.data import babyai, bandits, mazes, metaworld
 
     shares = named(levels, babyai.LEVELS, 1.0, episodes) | named(arm, metaworld.GROUPS["all"], 1.0, 1_000)
-    # Twice the weights of `laptop`, as the arm has; Box2D as control.
+    # Control, toys and bandits are drawn twice as often as in `laptop`, Box2D as control; the other weights by hand.
     shares |= named("control-plain", CONTROL, 0.6, 1_000) | named("box2d-plain", BOX2D, 0.6, 1_000)
     shares |= named("toytext-plain", (*TOYS, "FrozenLake8x8"), 0.4, 1_000)
     shares |= named("bandits-plain", bandits.GROUPS["all"], 0.8, 3_000) | named("mazes-plain", mazes.GROUPS["all"], 1.0, 3_000)

@@ -15,10 +15,8 @@ from typing import Any, NamedTuple, Protocol, runtime_checkable
 import numpy as np
 from jaxtyping import Bool, Float, Float32
 from rich.table import Table
-from scipy.stats import binomtest
 
 from quickstudy import catalog, measure, shipped, store
-from quickstudy.evaluation import bootstrap_interval
 from quickstudy.generalist import references, trained
 from quickstudy.generalist.acting import Players
 from quickstudy.generalist.cloning import clone_each
@@ -28,6 +26,7 @@ from quickstudy.generalist.embodiments import EMBODIMENTS, Embodiment, parse
 from quickstudy.generalist.examination import examine
 from quickstudy.generalist.network import Generalist
 from quickstudy.generalist.prompts import PROMPTS, prompt
+from quickstudy.generalist.summaries import normalised, over_tasks, summary
 from quickstudy.persist import Facts, read_json, write_json
 
 EPISODES = 100  # of each task; JAT: 10, Reed et al. 2022: 50
@@ -153,12 +152,14 @@ def scoreboard(  # noqa: PLR0913  (each but two is a flag of `quickstudy eval`)
     """Play `episodes` test seeds of each task, named as in `babyai-compact/GoToLocal`, and compare; None: `EPISODES` of its domain.
 
     For each task and whoever plays: mean return with its 95 % interval, interquartile mean, minimum, success rate with its interval,
-    and the normalised score. `neighbours` is how many training episodes the nearest neighbour knows, of each task or told by name.
-    With `cloning`, networks of plain behaviour cloning learn from the same episodes and play too (`cloning.py`): that takes up to two
-    minutes a task. The generalist and clones draw their actions, or take the likeliest with `greedy`. Tasks that are no play, such as
-    `scenes/caption-shapes`, are examined instead (`examination.py`).
+    and the normalised score. For each domain, and for all: the means over its tasks of success and normalised score with their
+    intervals, the interquartile mean of the normalised scores of all episodes, the least that a task has in the mean, and the shares
+    of tasks above half and above four fifths of the expert's. `neighbours` is how many training episodes the nearest neighbour knows,
+    of each task or told by name. With `cloning`, networks of plain behaviour cloning learn from the same episodes and play too
+    (`cloning.py`): that takes up to two minutes a task. The generalist and clones draw their actions, or take the likeliest with
+    `greedy`. Tasks that are no play, such as `scenes/caption-shapes`, are examined instead (`examination.py`).
     """
-    names, tasks, scales, examined = list(names), {}, {}, {}
+    names, tasks, scores, scales, examined = list(names), {}, {}, {}, {}
     for kind in prompts:
         catalog.require(kind, PROMPTS, "prompt")
     playable = [name for name in names if name.partition("/")[0] in EMBODIMENTS]
@@ -184,15 +185,16 @@ def scoreboard(  # noqa: PLR0913  (each but two is a flag of `quickstudy eval`)
         constants = references.find(name)
         scale: Facts = {"from": "these episodes", **here} if constants is None else {"from": "constants", **constants}
         scales[name], low, high = scale, scale["random"]["return"], scale["expert"]["return"]
-        tasks[name] = {who: _summary(what, low, high) for who, what in played.items()}
+        scores[name] = {who: normalised(what.returns, low, high) for who, what in played.items()}
+        tasks[name] = {who: summary(what.returns, what.success, scores[name][who]) for who, what in played.items()}
         report(name)
     return {
         "seed": seed,
         "greedy": greedy,
         "tasks": tasks,
         "scales": scales,
-        "domains": _by_domain(tasks),
-        "mean": _means(tasks),
+        "domains": _by_domain(tasks, scores),
+        "mean": over_tasks(tasks, scores),
         "examined": examined,
     }
 
@@ -259,18 +261,19 @@ def _evaluation() -> Facts:
 
 def tables(board: Facts) -> list[Table]:
     """A scoreboard to be printed: tables for each task, who plays best first, of means over tasks, and of what was examined."""
-    best_first = lambda players: sorted(players.items(), key=lambda item: -item[1]["return"])
+    best_first = lambda players, by: sorted(players.items(), key=lambda item: -np.nan_to_num(item[1][by]))
     shown = []
     for name, players in board["tasks"].items():
         shown.append(Table("", "success", "return", "IQM", "least", "normalised", title=name, **_LOOKS))
-        for who, row in best_first(players):
+        for who, row in best_first(players, "return"):
             rest = (f"{row[column]:.2f}" for column in ("interquartile mean", "minimum", "normalised"))
             shown[-1].add_row(who, _shown(row, "success"), _shown(row, "return"), *rest)
     domains = board["domains"] if len(board["domains"]) > 1 else {}
     for what, mean in (*domains.items(), (f"mean of {len(board['tasks'])} tasks", board["mean"])):
-        shown.append(Table("", "success", "return", "normalised", title=what, **_LOOKS))
-        for who, row in best_first(mean):
-            shown[-1].add_row(who, *(f"{row[column]:.3f}" for column in ("success", "return", "normalised")))
+        shown.append(Table("", "success", "normalised", "IQM", "least", "> 0.5", title=what, **_LOOKS))
+        for who, row in best_first(mean, "normalised"):
+            rest = (f"{row[column]:.2f}" for column in ("interquartile mean", "minimum", "above half"))
+            shown[-1].add_row(who, _shown(row, "success"), _shown(row, "normalised"), *rest)
     if board["examined"]:
         shown.append(Table("", "right", "commonest", "nats a token", title="words and labels", **_LOOKS))
         for name, row in board["examined"].items():
@@ -280,7 +283,7 @@ def tables(board: Facts) -> list[Table]:
 
 def _shown(row: Facts, name: str) -> str:
     low, high = row[f"{name} interval"]
-    return f"{row[name]:.2f} ({low:.2f}-{high:.2f})"
+    return f"{row[name]:.2f} ({low:.2f}{' to ' if low < 0 else '-'}{high:.2f})"  # two signs in a row would be read as one
 
 
 def expert(body: Embodiment, task: str, seeds: Sequence[int]) -> Played:
@@ -291,30 +294,10 @@ def expert(body: Embodiment, task: str, seeds: Sequence[int]) -> Played:
     return Played(returns, np.array([one is not None and bool(one.facts["success"]) for one in kept]))
 
 
-def _summary(played: Played, low: float, high: float) -> Facts:
-    interval = bootstrap_interval(played.returns)
-    # Of a bootstrap, a rate of one has no width at all.
-    success = binomtest(int(played.success.sum()), len(played.success)).proportion_ci(method="wilson")
-    middle = np.sort(played.returns)[len(played.returns) // 4 : len(played.returns) - len(played.returns) // 4]
-    return {
-        "episodes": len(played.returns),
-        "return": float(played.returns.mean()),
-        "return interval": [float(end) for end in interval],
-        "interquartile mean": float(middle.mean()),
-        "minimum": float(played.returns.min()),
-        "success": float(played.success.mean()),
-        "success interval": [float(success.low), float(success.high)],
-        "normalised": float((played.returns.mean() - low) / (high - low)) if high > low else float("nan"),
-    }
-
-
-def _by_domain(tasks: Facts) -> Facts:
-    """The means over the tasks of each embodiment, in the order in which they come."""
+def _by_domain(tasks: Facts, scores: Facts) -> Facts:
+    """What is told over the tasks of each embodiment, in the order in which they come."""
     domains = dict.fromkeys(name.partition("/")[0] for name in tasks)
-    return {domain: _means({name: row for name, row in tasks.items() if name.partition("/")[0] == domain}) for domain in domains}
-
-
-def _means(tasks: Facts) -> Facts:
-    players: Facts = next(iter(tasks.values()), {})
-    columns = ("return", "success", "normalised")
-    return {who: {name: float(np.mean([task[who][name] for task in tasks.values()])) for name in columns} for who in players}
+    return {
+        domain: over_tasks({name: row for name, row in tasks.items() if name.partition("/")[0] == domain}, scores)
+        for domain in domains
+    }

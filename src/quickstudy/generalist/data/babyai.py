@@ -314,5 +314,6 @@ ENCODINGS = {
 
 
 def encoding(name: str, level: str) -> Encoding:
-    """One of `ENCODINGS`, the same for all levels. Raises `ValueError` with the nearest name for another one."""
+    """One of `ENCODINGS`, the same for all levels. Raises `ValueError` with the nearest name for another encoding or level."""
+    catalog.require(level, levels(), "level")
     return ENCODINGS[catalog.require(name, ENCODINGS, "encoding")]

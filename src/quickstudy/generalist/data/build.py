@@ -183,17 +183,26 @@ def _ends(seeds: range) -> list[int]:
 
 
 def make(work: Work) -> bytes:
-    """The shard of one block."""
+    """The shard of one block. Raises `OSError` with the seed if its domain fails to make an episode."""
     module = importlib.import_module(work.module)
-    found = [module.record(work.task, seed) for seed in work.seeds]
+    found = [_record(module, work.task, seed) for seed in work.seeds]
     episodes = [one for one in found if isinstance(one, Episode)]
     rejected = [one for one in found if isinstance(one, Rejected)]
     facts: Facts = {"domain": work.module.rpartition(".")[-1], "task": work.task, "split": work.split, "seeds": _ends(work.seeds)}
     return store.pack(episodes, facts | module.provenance(), rejected)
 
 
+def _record(module: ModuleType, task: str, seed: int) -> Episode | Rejected:
+    try:
+        found: Episode | Rejected = module.record(task, seed)
+    except Exception as error:
+        why = f"{type(error).__name__}: {error}"
+        raise OSError(f"seed {seed} of {task} cannot be made, which is no fault of yours ({why}): what is built stays") from error
+    return found
+
+
 def _work(works: Sequence[Work], jobs: int) -> Iterator[tuple[Work, bytes]]:
-    """Let processes make blocks, and give each as it is done. Raises `OSError` if one of them is lost."""
+    """Let processes make blocks, and give each as it is done. Raises `OSError` if one of them fails or is lost."""
     spawn = multiprocessing.get_context("spawn")  # a fork of a process that runs JAX may stand still
     ahead, busy, processes = iter(works), {}, []
     try:
@@ -209,11 +218,13 @@ def _work(works: Sequence[Work], jobs: int) -> Iterator[tuple[Work, bytes]]:
                 assert isinstance(connection, Connection)
                 work = busy.pop(connection)
                 try:
-                    packed = connection.recv_bytes()
+                    packed: bytes | OSError = connection.recv()
                 except (EOFError, ConnectionError):
                     raise OSError(
                         f"the worker that made {work.place} was lost: what is built stays, run the same again to go on"
                     ) from None
+                if isinstance(packed, OSError):
+                    raise packed
                 following = next(ahead, None)
                 if following is not None:
                     connection.send(following)
@@ -230,6 +241,11 @@ def _serve(connection: Connection) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C goes to the whole group; the builder answers it
     try:
         while True:
-            connection.send_bytes(make(connection.recv()))
+            work = connection.recv()
+            try:
+                made: bytes | OSError = make(work)
+            except OSError as error:
+                made = OSError(str(error))  # alone: what it was raised from may not go through the pipe
+            connection.send(made)
     except (EOFError, ConnectionError):
         return

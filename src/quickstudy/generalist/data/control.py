@@ -121,7 +121,8 @@ class Kind(NamedTuple):
 
 
 # Scaled to [-1, 1], in which numbers are not companded, a bin is 1/512 of `half` wide. The scales are the bounds that Gymnasium
-# declares. CartPole's speeds have none there: 3 is ours: three times the fastest that the expert gets.
+# declares; of CartPole's position and angle half of these, where an episode ends. Its speeds have none there: 3 is ours, three times
+# the fastest that the expert gets.
 KINDS = {
     "CartPole": Kind("CartPole-v1", "balance the pole", _balance, (0.0,) * 4, (2.4, 3.0, 0.21, 3.0)),
     "Acrobot": Kind("Acrobot-v1", "swing the tip up", _swing_acrobot, (0.0,) * 6, (1.0, 1.0, 1.0, 1.0, 4 * math.pi, 9 * math.pi)),

@@ -296,5 +296,6 @@ ENCODINGS = {
 
 
 def encoding(name: str, task: str) -> Encoding:
-    """One of `ENCODINGS`, the same for all tasks. Raises `ValueError` with the nearest name for another one."""
+    """One of `ENCODINGS`, the same for all tasks. Raises `ValueError` with the nearest name for another encoding or task."""
+    catalog.require(task, GROUPS["all"], "task")
     return ENCODINGS[catalog.require(name, ENCODINGS, "encoding")]

@@ -10,10 +10,11 @@ from quickstudy.generalist.data.store import Episode, Shard
 _FEW = 50  # episodes that are made rather than asked for; ours
 
 
-def episodes(domain: str, task: str, split: Split, n: int) -> list[Episode]:
+def episodes(domain: str, task: str, split: Split, n: int, *, made: int = _FEW) -> list[Episode]:
     """What the first `n` seeds of a split give, or of the domain `minari` its first `n` episodes, without those that were rejected.
 
-    Raises `FileNotFoundError` with the command that builds them if there are not enough, `OSError` if they are damaged.
+    Those that were not built are made on the spot, if they are `made` at most. Raises `FileNotFoundError` with the command that builds
+    them if there are not enough, `OSError` if they are damaged.
     """
     if domain == "minari":
         return build.domain_module(domain).stored(task, split, n)
@@ -21,7 +22,7 @@ def episodes(domain: str, task: str, split: Split, n: int) -> list[Episode]:
     blocks = [folder / work.place for work in build.plan(domain, [task], episodes=n, split=split)]
     if all(block.exists() for block in blocks):
         return [episode for block in blocks for episode in Shard.open(block).read() if episode.facts["seed"] in wanted]
-    if n > _FEW:
+    if n > made:
         command = f"quickstudy data build {domain} --tasks {task} --split {split} --episodes {n}"
         raise FileNotFoundError(f"{n} episodes of {task} for {split} are not in {folder}: run `{command}`")
     record = build.domain_module(domain).record
