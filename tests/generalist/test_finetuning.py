@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from quickstudy.algorithms.imitation import generalist
+from quickstudy.core import sample_tasks
 from quickstudy.generalist import finetuning
 from quickstudy.generalist.data.store import Rejected
 from quickstudy.generalist.embodiments import parse
@@ -80,6 +81,20 @@ def test_windows_hold_nothing_but_the_episodes_and_one_alone_is_never_prompted(n
     assert len(tasks.streams["train"].episodes) == n + 1
     np.testing.assert_array_equal(tasks.streams["train"].ids, BODY.encode(episodes).ids)
     np.testing.assert_allclose(tasks.prompted, 0.0 if n == 1 else 0.25)
+
+
+def test_a_time_step_that_stands_alone_is_not_prompted_by_its_own_episode():
+    body, task = parse("control-plain/MountainCarContinuous")
+    made = windows(body, task, recorded(body, task, 2), 24)
+    stream = made.streams["train"]
+    # With the network's own bins there are steps that are alike; a stream that counts its tokens tells them apart.
+    told = eqx.tree_at(lambda m: m.streams["train"].ids, made, jnp.arange(len(stream.ids)))
+    drawn = jax.jit(lambda made: sample_tasks(eqx.tree_at(lambda m: m.prompted, made, jnp.ones(1)), jr.key(0), "train", 200))(told)
+    step = int(stream.episodes[1])
+    first, second, fresh = drawn.seen.id[:, 0] // step, drawn.seen.id[:, step] // step, drawn.seen.fresh[:, step]
+    is_prompt = ~np.asarray(fresh)
+    assert 0.3 < is_prompt.mean() < 0.7  # about half of the steps are the other episode's
+    assert (stream.recorded[first] != stream.recorded[second])[is_prompt].all()
 
 
 def test_a_trained_generalist_is_fine_tuned_by_the_name_of_a_task(monkeypatch):

@@ -326,9 +326,9 @@ def test_steps_and_actions_written_one_by_one_are_the_episode():
         nothing = np.zeros((0, 16, 16, 3), np.uint8)
         places, targets = np.full(len(ids), ACTION_PLACE, np.int16), np.ones(len(ids), bool)
         intervals, none = np.zeros((len(ids), 2, 2), np.uint8), np.zeros(0, np.int64)
-        alone.append(Tokens(ids, places, targets, intervals, nothing, none, none, VOCABULARY.size))
+        alone.append(Tokens(ids, places, targets, intervals, nothing, none, none, none, VOCABULARY.size))
     # Where an episode begins, one that acts does not say.
-    for field, other in zip(whole._replace(episodes=none), join(alone), strict=True):
+    for field, other in zip(whole._replace(episodes=none, recorded=none), join(alone), strict=True):
         np.testing.assert_array_equal(field, other)
 
 
@@ -350,7 +350,7 @@ def test_joined_sequences_share_one_table_of_their_different_patches():
     frames[2] = frames[0]
     whole = machine.encode(frames, nothing)
     last, first = machine.encode(frames[2:], nothing[2:]), machine.encode(frames[:2], nothing[:2])
-    for field, other in zip(whole, join([first, last])._replace(episodes=whole.episodes), strict=True):
+    for field, other in zip(whole, join([first, last])._replace(episodes=whole.episodes, recorded=whole.recorded), strict=True):
         np.testing.assert_array_equal(field, other)
     np.testing.assert_array_equal(machine.decode(join([last, first]))[0], frames[[2, 0, 1]])
 

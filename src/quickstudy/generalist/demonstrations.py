@@ -58,8 +58,9 @@ class Window(AbstractTask):
 class Stream(eqx.Module):
     """All tokens of many episodes, those of a task one after the other, and where episodes, sections and tasks begin.
 
-    `episodes` are the places of their first tokens and of the end; `sections` those of the sections; `section_of` the number of each
-    episode's first section, and `episode_of` that of each task's first episode, both with the end as well.
+    `episodes` are the places of their first tokens and of the end; `recorded` says of which recorded episode each is, if time steps
+    stand alone; `sections` are the places of the sections; `section_of` the number of each episode's first section, and `episode_of`
+    that of each task's first episode, both with the end as well.
     """
 
     ids: Int[Array, " tokens"]
@@ -68,6 +69,7 @@ class Stream(eqx.Module):
     targets: Bool[Array, " tokens"]
     patches: UInt8[Array, "rows 16 16 3"]
     episodes: Int[Array, " episodes_1"]
+    recorded: Int[Array, " episodes"]
     sections: Int[Array, " sections"]
     section_of: Int[Array, " episodes_1"]
     episode_of: Int[Array, " tasks_1"]
@@ -83,7 +85,8 @@ class Span(NamedTuple):
 class Demonstrations(AbstractTaskDistribution):
     """Windows of `length` tokens from recorded episodes, one stream a split, tasks drawn by `weights`; `demonstrations` makes them.
 
-    `prompted` is, for each task, the share of windows that begin with a prompt, which takes at most half of them. `patches` and
+    `prompted` is, for each task, the share of windows that begin with a prompt, which takes at most half of them; where a time step
+    that stands alone would be prompted by another of its own recorded episode, it has none. `patches` and
     `targets` bound how many of a window's ticks are patches, and are followed by text or action tokens. `recorded` says how many
     episodes for training were recorded of each task, also where time steps stand alone and are the stream's episodes.
     """
@@ -140,7 +143,8 @@ class Demonstrations(AbstractTaskDistribution):
         late = jnp.maximum(stream.episodes[other], end - room)
         starts = stream.places[jnp.minimum(late + jnp.arange(room), end - 1)] == 0
         begin = jnp.where(jr.bernoulli(end_key), late + jnp.argmax(starts), anywhere)
-        return Span(begin, jnp.where(jr.bernoulli(whether_key, self.prompted[task]), jnp.minimum(end - begin, room), 0))
+        whether = jr.bernoulli(whether_key, self.prompted[task]) & (stream.recorded[other] != stream.recorded[episode])
+        return Span(begin, jnp.where(whether, jnp.minimum(end - begin, room), 0))
 
     def _window(self, stream: Stream, index: Int[Array, " ticks_1"], fresh: Bool[Array, " ticks_1"]) -> Window:
         ids, places = stream.ids[index], stream.places[index].astype(jnp.int32)
@@ -204,6 +208,7 @@ def _stream(tasks: Sequence[Tokens]) -> Stream:
         jnp.asarray(joined.targets),
         jnp.asarray(rows),
         numbers(episodes),
+        numbers(joined.recorded),
         numbers(joined.sections),
         numbers(np.searchsorted(joined.sections, episodes)),
         numbers(np.cumsum([0, *(len(task.episodes) for task in tasks)])),

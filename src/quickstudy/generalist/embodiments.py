@@ -51,10 +51,13 @@ class Embodiment(NamedTuple):
             some = episodes[start : start + _TOGETHER]
             lengths = [len(episode.actions) for episode in some]
             raw, actions = self.raw(some), np.concatenate([episode.actions for episode in some])
-            if shuffle is not None:
-                order, lengths = shuffle.permutation(len(actions)), [1] * len(actions)
+            order = None if shuffle is None else shuffle.permutation(len(actions))
+            of = np.repeat(np.arange(len(some)), lengths)
+            if order is not None:
                 raw, actions = {name: _in_order(values, order) for name, values in raw.items()}, actions[order]
-            parts.append(self.tokenizer.encode(self.observe(raw), actions, lengths))
+                of, lengths = of[order], [1] * len(actions)
+            tokens = self.tokenizer.encode(self.observe(raw), actions, lengths)
+            parts.append(tokens if order is None else tokens._replace(recorded=of))
         return join(parts)
 
     def episodes(self, task: str, split: Split, n: int) -> list[Episode]:

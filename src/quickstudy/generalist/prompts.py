@@ -73,4 +73,4 @@ def cut(tokens: Tokens, first: int, last: int) -> Tokens:
     """The tokens from one place on and before another, as the beginning of a context."""
     part = tokens._replace(**{name: getattr(tokens, name)[first:last] for name in ("ids", "places", "targets", "intervals")})
     nowhere = np.zeros(0, np.int64)
-    return part._replace(sections=nowhere, episodes=nowhere)
+    return part._replace(sections=nowhere, episodes=nowhere, recorded=nowhere)

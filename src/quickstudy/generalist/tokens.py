@@ -70,6 +70,7 @@ class Tokens(NamedTuple):
     patches: UInt8[np.ndarray, "rows 16 16 3"]
     sections: Int64[np.ndarray, " sections"]  # where the time steps begin that write their text
     episodes: Int64[np.ndarray, " episodes"]  # where the first time steps begin, of as many episodes as follow each other
+    recorded: Int64[np.ndarray, " episodes"]  # which recorded episode each is, or is a time step of
     size: int  # of the vocabulary
 
     @property
@@ -92,18 +93,17 @@ def join(parts: Sequence[Tokens]) -> Tokens:
     if len(sizes) != 1:
         raise ValueError(f"sequences that are joined must be one at least and of one vocabulary's size, not of the sizes {sizes}")
     table, rows = distinct_patches(np.concatenate([part.patches for part in parts]))
-    ids, sections, episodes, tokens_before, rows_before = [], [], [], 0, 0
+    ids, sections, episodes, recorded, before, rows_before, known = [], [], [], [], 0, 0, 0
     for part in parts:
         ids.append(part.ids.copy())
         ids[-1][part.is_patch] = sizes[0] + rows[part.ids[part.is_patch] - sizes[0] + rows_before]
-        sections.append(part.sections + tokens_before)
-        episodes.append(part.episodes + tokens_before)
-        tokens_before, rows_before = tokens_before + len(part.ids), rows_before + len(part.patches)
-    places, targets, intervals = (
-        np.concatenate(field) for field in zip(*((part.places, part.targets, part.intervals) for part in parts), strict=True)
-    )
-    begins = (np.concatenate(sections), np.concatenate(episodes))
-    return Tokens(np.concatenate(ids), places, targets, intervals, table, *begins, sizes[0])
+        sections.append(part.sections + before)
+        episodes.append(part.episodes + before)
+        recorded.append(part.recorded + known)
+        before, rows_before, known = before + len(part.ids), rows_before + len(part.patches), known + 1 + part.recorded.max(initial=-1)
+    each = zip(*((part.places, part.targets, part.intervals) for part in parts), strict=True)
+    what, where = ([np.concatenate(field) for field in fields] for fields in ((ids, *each), (sections, episodes, recorded)))
+    return Tokens(*what, table, *where, sizes[0])
 
 
 class Tokenizer:
@@ -198,7 +198,7 @@ class Tokenizer:
         n = len(ids)
         no_patches, nowhere = np.zeros((0, PATCH, PATCH, 3), np.uint8), np.zeros(0, np.int64)
         what = (ids.astype(np.int32), np.full(n, ACTION_PLACE, np.int16), np.ones(n, bool), np.zeros((n, 2, 2), np.uint8))
-        return Tokens(*what, no_patches, nowhere, nowhere, self.vocabulary.size)
+        return Tokens(*what, no_patches, nowhere, nowhere, nowhere, self.vocabulary.size)
 
     def decode_action(self, ids: Int[np.ndarray, " tokens"]) -> Any:
         """The action that ids stand for, a member of its space. Raises `ValueError` for another number of ids, or for other ids."""
@@ -299,7 +299,8 @@ class Tokenizer:
         intervals = np.zeros((len(ids), 2, 2), np.uint8)
         if images:
             intervals[at[:, : patches.shape[1]]] = np.concatenate([patch_intervals(*leaf.shape[:2]) for leaf in images])
-        return Tokens(ids, places.astype(np.int16), targets, intervals, table, starts[writes], starts[begins], self.vocabulary.size)
+        where = (starts[writes], starts[begins], np.arange(len(starts[begins])))
+        return Tokens(ids, places.astype(np.int16), targets, intervals, table, *where, self.vocabulary.size)
 
     def _text_block(
         self, texts: list[list[str]], writes: Bool[np.ndarray, " steps"]

@@ -57,7 +57,8 @@ class Writer:
         count = len(tokens.ids)
         if not 0 < count <= ACTION_PLACE:
             raise ValueError(f"texts and pictures must have from 1 to {ACTION_PLACE} tokens together, not {count}: places end there")
-        return tokens._replace(places=np.arange(count, dtype=np.int16), sections=np.zeros(1, np.int64), episodes=np.zeros(1, np.int64))
+        first = np.zeros(1, np.int64)
+        return tokens._replace(places=np.arange(count, dtype=np.int16), sections=first, episodes=first, recorded=first)
 
     def following(self, piece: int, place: int) -> Tokens:
         """One more token of text, at a place."""
