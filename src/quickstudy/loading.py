@@ -1,5 +1,6 @@
 """`quickstudy.load`: a run from its folder, or what comes with the package by its name."""
 
+import difflib
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, overload
 
@@ -27,4 +28,6 @@ def load(name: str | Path) -> "store.Run | Trained":
         from quickstudy.generalist.trained import shipped  # here, because runs need none of what it needs
 
         return shipped()
+    if not Path(name).exists() and difflib.get_close_matches(str(name), ["generalist"], cutoff=0.8):
+        raise FileNotFoundError(f"{name} is not a folder; did you mean 'generalist', which comes with the package?")
     return store.load(name)

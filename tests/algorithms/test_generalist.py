@@ -11,11 +11,13 @@ import pytest
 
 from quickstudy import store
 from quickstudy.algorithms.imitation import generalist
+from quickstudy.cli import main
 from quickstudy.generalist import mixtures
 from quickstudy.generalist.data import babyai, box2d, build, characters, metaworld, scenes
 from quickstudy.generalist.demonstrations import demonstrations
 from quickstudy.generalist.embodiments import parse
 from quickstudy.outer import train
+from quickstudy.report.runs import write_report
 
 KEY = jr.key(0)
 PRESET = generalist.PRESETS["smoke"]
@@ -56,6 +58,20 @@ def test_a_run_goes_on_with_its_own_demonstrations_only(tmp_path, monkeypatch):
     monkeypatch.setattr(mixtures, "smoke", lambda: other)
     with pytest.raises(ValueError, match=r"'smoke' meant Demonstrations\(2 tasks, windows of 24 tokens, digest \w+\) when"):
         next(iter(store.resume(tmp_path / "run")))
+
+
+def test_a_run_keeps_every_board_and_its_report_says_how_it_played(tmp_path, capsys):
+    run = tmp_path / "run"
+    assert main(["train", "generalist", "--preset", "smoke", "--steps", "2", "--out", str(run)]) == 0
+    assert "was not played yet" in write_report([run], tmp_path / "before").read_text()
+    assert main(["eval", str(run), "--n-tasks", "2", "--only", "babyai-compact/GoToObj", "--seed", "999999"]) == 2
+    assert "seed and episodes must be at most 1,000,000 together, not 999,999 and 2" in capsys.readouterr().err
+    for level in ("GoToObj", "GoToLocal"):
+        assert main(["eval", str(run), "--n-tasks", "1", "--only", f"babyai-compact/{level}"]) == 0
+    assert "kept as " in capsys.readouterr().err
+    assert sorted(path.name for path in run.glob("scoreboard*")) == ["scoreboard-2.json", "scoreboard.json"]
+    page = write_report([run], tmp_path / "after").read_text()
+    assert "babyai-compact/GoToObj" in page and "babyai-compact/GoToLocal" in page
 
 
 def test_windows_one_by_one_are_learned_from_as_side_by_side(monkeypatch):

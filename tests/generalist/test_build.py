@@ -161,6 +161,13 @@ def test_what_is_not_damage_stops_the_build_and_stays(tmp_path):
     assert path.read_bytes() == later
 
 
+def test_a_folder_has_one_domain(tmp_path):
+    build.build("toys", ["easy"], episodes=4, folder=tmp_path, block=4)
+    with pytest.raises(ValueError, match="has episodes of toys: build scenes into another folder"):
+        build.build("scenes", ["caption-shapes"], episodes=4, folder=tmp_path, block=4)
+    assert list(content(tmp_path)) == ["easy/train-000000.shard"]
+
+
 def test_two_builds_in_one_folder(tmp_path):
     with (tmp_path / ".building").open("w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
@@ -221,7 +228,9 @@ def test_wrong_use_is_one_sentence(capsys):
         (["build"], "build needs the name of a domain: babyai"),
         (["build", "babyai", "--levels", "GoToLokal"], "did you mean 'GoToLocal'"),
         (["build", "babyai", "--episodes", "0"], "--episodes"),
+        (["build", "--mixture", "smoke", "--tasks", "GoToObj"], "leave out the domain, --out, --tasks, --episodes, --split"),
         (["card", "babyai"], "there are no episodes in"),
+        (["check", "metaworld"], "there are no shards in"),
     ):
         assert main(["data", *arguments]) == 2
         printed = capsys.readouterr().err

@@ -109,7 +109,25 @@ def test_a_trained_generalist_is_fine_tuned_by_the_name_of_a_task(monkeypatch):
     assert seen == [7]
 
 
+@pytest.mark.parametrize(
+    ("setting", "said"),
+    [
+        ({"learning_rate": -1.0}, "learning_rate must be a positive number, not -1.0"),
+        ({"learning_rate": float("nan")}, "learning_rate must be a positive number, not nan"),
+        ({"windows_per_step": 0}, "windows_per_step must be a whole number, at least 1, not 0"),
+        ({"every": 0}, "every must be a whole number, at least 1, not 0"),
+        ({"length": 1}, "length must be a whole number, at least 2, not 1"),
+        ({"drop": 1.0}, "drop must be a number from 0 to below 1, not 1.0"),
+    ],
+)
+def test_settings_are_checked_when_they_are_made(setting, said):
+    with pytest.raises(ValueError, match=said):
+        Settings(**setting)
+
+
 def test_what_cannot_be_is_one_sentence():
+    with pytest.raises(ValueError, match="length must be at most the 24 tokens that the network sees, not 25"):
+        fine_tune(NETWORK, BODY, TASK, recorded(BODY, TASK, 1), Settings(length=25))
     with pytest.raises(ValueError, match="episodes must be at least 1, not 0"):
         recorded(BODY, TASK, 0)
     with pytest.raises(ValueError, match="episodes must be one at least, not none"):

@@ -9,6 +9,7 @@ import jax.random as jr
 import numpy as np
 import pytest
 
+import quickstudy
 from quickstudy.algorithms.imitation import generalist as method
 from quickstudy.cli import main
 from quickstudy.generalist import answering, examination
@@ -16,7 +17,7 @@ from quickstudy.generalist.acting import Players, stacked
 from quickstudy.generalist.data import characters, scenes
 from quickstudy.generalist.embodiments import parse
 from quickstudy.generalist.prompts import prompt
-from quickstudy.generalist.trained import Trained
+from quickstudy.generalist.trained import Trained, _require_seed
 from quickstudy.generalist.writing import Writer
 from quickstudy.shipped import provenance, weights_of
 
@@ -134,3 +135,42 @@ def test_shipped_weights_say_where_they_come_from():
     assert facts["changed files"] is False
     assert len(facts["commit"]) == 40
     assert weights_of("generalist").stat().st_size < 20e6
+
+
+def test_what_cannot_be_shown_asked_or_told_is_one_sentence(untrained, tmp_path):
+    trained, picture = untrained, np.zeros((16, 16, 1), np.uint8)
+    body, level = parse("babyai-compact/GoToObj")
+    seen = body.environment(level, 0).reset()
+    agent = trained.agent("babyai-compact/GoToObj")
+    wrong = [
+        ({}, "must be what an environment of babyai shows: there is no 'image'"),
+        (None, "must be what an environment of babyai shows: "),
+        (seen | {"image": np.full((7, 7, 3), 99)}, r"the objects of image must lie in \[0, 11\), not 99"),
+        (seen | {"image": np.zeros((7, 7, 4), int)}, r"image must be whole numbers of the shape \(7, 7, 3\)"),
+        (seen | {"image": np.zeros((7, 7, 3))}, "not float64 of the shape"),
+        (seen | {"direction": -1}, r"direction must lie in \[0, 4\), not -1"),
+    ]
+    for observation, said in wrong:
+        with pytest.raises(ValueError, match=said):
+            agent.act(observation)
+    assert agent.act(seen) in range(7)
+    with pytest.raises(ValueError, match="there is no level 'GoToObk'; did you mean 'GoToObj'"):
+        trained.agent("babyai-compact/GoToObk")
+    with pytest.raises(ValueError, match="question must have a character at least"):
+        trained.answer(picture, "")
+    # Whole functions are checked by their annotations in tests, as they are not elsewhere; so what checks for them is asked alone.
+    with pytest.raises(TypeError, match=r"a picture must be an array of uint8, .*, not str"):
+        answering._picture("cat.png")
+    with pytest.raises(TypeError, match="text must be a text, not ndarray"):
+        answering._text("text", picture)
+    with pytest.raises(ValueError, match=r"seed must be a whole number from 0 to 2147483647, not 1\.5"):
+        _require_seed(1.5)
+    drawings = np.zeros((3, 16, 16, 1), np.uint8)
+    for labels, said in (([0, 1], "one for each of the 3 pictures"), ([0, 1, 5], r"from 0 to 4, not \[0, 1, 5\]")):
+        with pytest.raises(ValueError, match=said):
+            answering.classify(trained.network, characters.tokenizer(WRITER.vocabulary), drawings, np.array(labels), drawings)
+    many = np.zeros((300, 16, 16, 1), np.uint8)
+    with pytest.raises(ValueError, match=r"support must be at most [0-9]+ pictures, which the network sees at once, not 300"):
+        trained.classify(many, np.zeros(300, int), drawings)
+    with pytest.raises(FileNotFoundError, match="did you mean 'generalist'"):
+        quickstudy.load("generalst")

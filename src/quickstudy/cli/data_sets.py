@@ -26,22 +26,26 @@ def data_command(arguments: Sequence[str]) -> int:
     parser.add_argument("--out", type=Path, metavar="DIR", help="build, card, check, import: the domain's; in the cache by default")
     group = parser.add_argument_group("build and export")
     group.add_argument(
-        "--episodes", type=count, default=1000, help="seeds of each task, for build rounded up to whole blocks of 100; 1000 by default"
+        "--episodes", type=count, help="seeds of each task, for build rounded up to whole blocks of 100; 1000 by default"
     )
     group.add_argument(
         "--tasks",
         "--levels",
-        default="all",
         metavar="NAMES",
         help="tasks (of BabyAI: levels) or groups (BabyAI: single-room; Meta-World: mt10), with commas between; all by default",
     )
     group.add_argument("--mixture", metavar="NAME", help="build: all that this preset of the generalist needs, such as laptop")
-    group.add_argument("--split", default="train", choices=("train", "valid", "test"), help="train by default")
+    group.add_argument("--split", choices=("train", "valid", "test"), help="train by default")
     group.add_argument("--jobs", type=count, default=1, help="how many processes work at it; 1 by default")
     group.add_argument("--to-minari", metavar="ID", help="export: the new data set's name, such as babyai/go-to-local-v0")
     found = parser.read(arguments)
     if found.task is not None and found.action != "export":
         raise ValueError(f"there is no place for {found.task!r} in quickstudy data {found.action}; only export takes a task")
+    if found.mixture and (found.name or found.out or found.tasks or found.episodes or found.split):
+        raise ValueError(
+            "--mixture names all that is to be built, in the cache: leave out the domain, --out, --tasks, --episodes, --split"
+        )
+    found.tasks, found.episodes, found.split = found.tasks or "all", found.episodes or 1_000, found.split or "train"
     return _ACTIONS[found.action](found)
 
 
@@ -52,7 +56,11 @@ def _list(found: argparse.Namespace) -> int:
     for name, entry in data.DATA_SETS.items():
         print(f"{name:12} {entry.description}; licence {entry.licence}; {'fetched' if data.is_fetched(name) else 'not fetched'}")
     for domain in build.DOMAINS:
-        shards = [store.Shard.open(path) for path in store.shard_paths(build.folder_of(domain))]
+        try:
+            shards = [store.Shard.open(path) for path in store.shard_paths(build.folder_of(domain))]
+        except OSError as error:
+            print(f"{domain:12} {build.DOMAINS[domain].summary}; {error}")
+            continue
         episodes = sum(len(shard.episodes) for shard in shards)
         built = f"{episodes:,} episodes of {len({shard.facts['task'] for shard in shards})} tasks built" if shards else "not built"
         print(f"{domain:12} {build.DOMAINS[domain].summary}; {built}")
@@ -71,8 +79,6 @@ def _fetch(found: argparse.Namespace) -> int:
 def _build(found: argparse.Namespace) -> int:
     from quickstudy.generalist.data import build, card
 
-    if found.mixture and (found.name or found.out):
-        raise ValueError("--mixture names all that is to be built, in the cache: leave out the domain and --out")
     for domain, tasks, split, episodes in _wanted(found):
         total = sum(work.size for work in build.plan(domain, tasks, episodes=episodes, split=split))
         with show_progress(f"{domain} {split}", total=total) as report:
@@ -104,11 +110,14 @@ def _check(found: argparse.Namespace) -> int:
 
     folder = found.out or build.folder_of(_domain(found))
     shards, complaints = store.shard_paths(folder), store.complaints(folder)
+    if not shards:
+        raise FileNotFoundError(f"there are no shards in {folder}: `quickstudy data build` makes them")
     for complaint in complaints:
         print(complaint)
     if complaints:
         remedy = "import" if found.name == "minari" else "build"
-        raise OSError(f"{len(complaints)} of {len(shards)} shards are damaged: {remedy} again, which makes them anew")
+        what = "as many episodes of their tasks and splits" if remedy == "build" else "the data set"
+        raise OSError(f"{len(complaints)} of {len(shards)} shards are damaged: {remedy} {what} again, or delete them")
     print(f"{len(shards)} shards are whole")
     return 0
 

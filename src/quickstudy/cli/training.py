@@ -3,6 +3,7 @@
 import argparse
 import contextlib
 import dataclasses
+import functools
 import io
 import json
 import shlex
@@ -203,8 +204,8 @@ def _play(found: argparse.Namespace, comes_with_the_package: bool) -> int:
         raise ValueError("a generalist plays whole episodes of the test split: --split and --ticks are not for it")
     options = {
         "episodes": found.n_tasks,
-        "prompts": (found.prompts or "none").split(","),
-        "only": found.only.split(",") if found.only else (),
+        "prompts": ("none" if found.prompts is None else found.prompts).split(","),
+        "only": () if found.only is None else found.only.split(","),
         "seed": found.seed,
         "cloning": found.cloning,
         "greedy": found.greedy,
@@ -212,13 +213,14 @@ def _play(found: argparse.Namespace, comes_with_the_package: bool) -> int:
     }
     if comes_with_the_package and found.best:
         raise ValueError("--best is for a run: the package has one network only")
-    board = (
-        scoreboard.score_shipped(**options) if comes_with_the_package else scoreboard.score_run(found.run, best=found.best, **options)
-    )
+    score = scoreboard.score_shipped if comes_with_the_package else functools.partial(scoreboard.score_run, found.run, best=found.best)
+    board = score(**options)
     if found.json:
         print(json.dumps(board, indent=1))
     else:
         Console().print(*scoreboard.tables(board), sep="\n")
+    if not comes_with_the_package:  # after it was shown, which nothing on disk can prevent
+        print(f"kept as {scoreboard.keep(found.run, board, best=found.best)}", file=sys.stderr)
     return 0
 
 

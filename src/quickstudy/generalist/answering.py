@@ -9,6 +9,7 @@ from collections.abc import Sequence
 import jax.numpy as jnp
 import jax.random as jr
 import numpy as np
+from gymnasium.spaces import Discrete
 from jaxtyping import Int, PRNGKeyArray
 
 from quickstudy.generalist.acting import Players, choose, empty, read
@@ -30,7 +31,7 @@ def caption(
 ) -> list[str]:
     """What the network says of each picture, an array (height, width, 1 or 3) of uint8. Raises as `go_on` and `Writer.write` do."""
     writer = writer or Writer()
-    return go_on(network, [writer.write(picture, end=False) for picture in pictures], writer, tokens=tokens, key=key)
+    return go_on(network, [writer.write(_picture(picture), end=False) for picture in pictures], writer, tokens=tokens, key=key)
 
 
 def answer(
@@ -47,7 +48,8 @@ def answer(
     if isinstance(questions, str) or len(pictures) != len(questions):
         given = "one text" if isinstance(questions, str) else len(questions)
         raise ValueError(f"questions must be a list of one for each of the {len(pictures)} pictures, not {given}")
-    prompts = [writer.write(picture, Given(question)) for question, picture in zip(questions, pictures, strict=True)]
+    asked = zip(questions, pictures, strict=True)
+    prompts = [writer.write(_picture(picture), Given(_text("question", question))) for question, picture in asked]
     return go_on(network, prompts, writer, tokens=tokens, key=key)
 
 
@@ -63,7 +65,21 @@ def complete(
     if isinstance(texts, str):
         raise TypeError("texts must be a list of texts, not one text")
     writer = writer or Writer()
-    return go_on(network, [writer.write(text, end=False) for text in texts], writer, tokens=tokens, key=key)
+    return go_on(network, [writer.write(_text("text", text), end=False) for text in texts], writer, tokens=tokens, key=key)
+
+
+def _picture(given: object) -> np.ndarray:
+    if not hasattr(given, "__array__"):
+        raise TypeError(f"a picture must be an array of uint8, (height, width, 1 or 3), not {type(given).__name__}")
+    return np.asarray(given)
+
+
+def _text(what: str, given: object) -> str:
+    if not isinstance(given, str):
+        raise TypeError(f"{what} must be a text, not {type(given).__name__}")
+    if not given:
+        raise ValueError(f"{what} must have a character at least, not none")
+    return given
 
 
 def classify(
@@ -72,11 +88,21 @@ def classify(
     """The likeliest label of each query picture, asked on its own after the labelled pictures of the support.
 
     Pictures are (n, height, width, channels) of uint8, labels whole numbers. The tokenizer observes a Dict of one `image` and acts in
-    a Discrete space. Raises as `Tokenizer.encode` and `Tokenizer.step` do.
+    a Discrete space. Raises `ValueError` for labels that do not fit and for a support that the network cannot see at once, and as
+    `Tokenizer.encode` and `Tokenizer.step` do for pictures.
     """
+    support, labels = np.asarray(support), np.asarray(labels)
+    if labels.shape != support.shape[:1]:
+        raise ValueError(f"labels must be one for each of the {len(support)} pictures of the support, not of the shape {labels.shape}")
+    assert isinstance(tokenizer.action_space, Discrete)
+    if labels.dtype.kind not in "iu" or not np.isin(labels, np.arange(tokenizer.action_space.n)).all():
+        raise ValueError(f"labels must be whole numbers from 0 to {tokenizer.action_space.n - 1}, not {labels.tolist()}")
     if not len(queries):
         return np.zeros(0, np.int64)
-    shown = tokenizer.encode({"image": np.asarray(support)}, np.asarray(labels))
+    shown = tokenizer.encode({"image": support}, labels)
+    if len(shown.ids) >= network.body.reach:
+        most = (network.body.reach - 1) * len(support) // len(shown.ids)
+        raise ValueError(f"support must be at most {most} pictures, which the network sees at once, not {len(support)}")
     players = Players(network, tokenizer, len(queries), prompt=shown, greedy=True)
     return np.array(players.act([{"image": query} for query in queries]), np.int64)
 
@@ -92,8 +118,8 @@ def go_on(
     size = network.embedding.shape[0]
     if size != writer.vocabulary.size:
         raise ValueError(f"the network has {size} tokens, the writer's vocabulary {writer.vocabulary.size}: they must be as many")
-    if tokens < 1:
-        raise ValueError(f"tokens must be at least 1, not {tokens}")
+    if not isinstance(tokens, int) or tokens < 1:
+        raise ValueError(f"tokens must be at least 1, not {tokens!r}")
     if not prompts:
         return []
     said: list[list[int]] = [[] for _ in prompts]

@@ -9,7 +9,7 @@ Source: Reed et al. 2022, "A Generalist Agent", section 5.2 and appendix E (reca
 
 import collections
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import equinox as eqx
@@ -46,6 +46,16 @@ class Settings:
     every: int = 10  # steps between two points of the curve; ours; Reed et al. 2022: 100 (recalled)
     runs: int = 10  # episodes of a point, Reed et al. 2022 (recalled)
 
+    def __post_init__(self) -> None:
+        for name, least in (("steps", 1), ("windows_per_step", 1), ("every", 1), ("runs", 1), ("length", 2)):
+            value = getattr(self, name)
+            if not (isinstance(value, int) and value >= least) and (name, value) != ("length", None):
+                raise ValueError(f"{name} must be a whole number, at least {least}, not {value!r}")
+        if not isinstance(self.learning_rate, int | float) or not 0 < self.learning_rate < np.inf:
+            raise ValueError(f"learning_rate must be a positive number, not {self.learning_rate!r}")
+        if not isinstance(self.drop, int | float) or not 0 <= self.drop < 1:
+            raise ValueError(f"drop must be a number from 0 to below 1, not {self.drop!r}")
+
 
 class FineTuned(NamedTuple):
     """The network at the best point, how many steps it had had, and the mean return of every point, the first before any step."""
@@ -56,15 +66,25 @@ class FineTuned(NamedTuple):
 
 
 def fine_tune(
-    network: Generalist, body: Embodiment, task: str, episodes: Sequence[Episode], how: Settings | None = None, *, seed: int = 0
+    network: Generalist,
+    body: Embodiment,
+    task: str,
+    episodes: Sequence[Episode],
+    how: Settings | None = None,
+    *,
+    seed: int = 0,
+    report: Callable[[int, float], None] = lambda step, score: None,
 ) -> FineTuned:
     """Fine-tune a network on recorded episodes of a task, as `recorded` gives them. The network that is given stays as it is.
 
-    Raises `ValueError` for no episodes, and for settings with fewer than five points.
+    `report` is told the steps and the mean return of each point. Raises `ValueError` for no episodes, for settings with fewer than
+    five points, and for windows longer than what the network sees.
     """
     how = how or Settings()
     if how.steps // how.every + 1 < SMOOTHED:
         raise ValueError(f"steps must be at least {SMOOTHED - 1} times every, {how.every}, for a smoothed curve, not {how.steps}")
+    if (how.length or 0) > network.body.reach:
+        raise ValueError(f"length must be at most the {network.body.reach} tokens that the network sees, not {how.length}")
     tasks = windows(body, task, episodes, how.length or network.body.reach)
     arrays = eqx.filter(network, eqx.is_inexact_array)
     state, key = _optimizer(how).init(arrays), jr.key(seed)
@@ -74,6 +94,7 @@ def fine_tune(
         if step % how.every == 0:
             curve.append(_mean_return(network, body, task, how.runs))
             recent.append((network, step))
+            report(step, curve[-1])
             # The oldest of the recent networks is in the middle of the points that are averaged.
             if len(curve) >= SMOOTHED and (average := smoothed(np.array(curve))[-1]) > best:
                 best, chosen = average, recent[0]
@@ -108,8 +129,8 @@ def recorded(body: Embodiment, task: str, n: int) -> list[Episode]:
 
     Raises `ValueError` for no episodes, and what `reading.episodes` raises where episodes are missing.
     """
-    if n < 1:
-        raise ValueError(f"episodes must be at least 1, not {n}")
+    if not isinstance(n, int) or n < 1:
+        raise ValueError(f"episodes must be at least 1, not {n!r}")
     seeds, found = n, body.episodes(task, "train", n)
     while len(found) < n:
         seeds += n - len(found)

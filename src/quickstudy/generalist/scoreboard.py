@@ -8,6 +8,7 @@ Retrieve-and-play, the nearest neighbour: Sridhar et al. 2024, "REGENT".
 """
 
 import functools
+import itertools
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol, runtime_checkable
@@ -162,6 +163,9 @@ def scoreboard(  # noqa: PLR0913  (each but two is a flag of `quickstudy eval`)
     names, tasks, scores, scales, examined = list(names), {}, {}, {}, {}
     for kind in prompts:
         catalog.require(kind, PROMPTS, "prompt")
+    most = episodes or EPISODES
+    if not 0 <= seed <= len(SEEDS["test"]) - most:
+        raise ValueError(f"seed and episodes must be at most {len(SEEDS['test']):,} together, not {seed:,} and {most:,}")
     playable = [name for name in names if name.partition("/")[0] in EMBODIMENTS]
     known = functools.partial(_known, neighbours)
     clones = clone_each(playable, known, seed=seed, greedy=greedy) if cloning else {}
@@ -204,11 +208,20 @@ def _known(neighbours: int | Mapping[str, int], name: str) -> list[Episode]:
     return body.episodes(task, "train", neighbours if isinstance(neighbours, int) else neighbours[name])
 
 
-def score_run(folder: Path, *, best: bool = False, only: Sequence[str] = (), **options: Any) -> Facts:
-    """The scoreboard of a run's generalist on the tasks of its training, kept in the folder as `scoreboard.json`.
+def keep(folder: Path, board: Facts, *, best: bool = False) -> Path:
+    """Write a board into a run's folder, with the next number beside earlier ones. Raises `OSError` if it cannot be written."""
+    name = "scoreboard.best" if best else "scoreboard"
+    names = (f"{name}{f'-{number}' if number > 1 else ''}.json" for number in itertools.count(1))
+    path = next(folder / one for one in names if not (folder / one).exists())
+    write_json(path, board)
+    return path
 
-    With `best`, of the weights that did best on the valid split, as `scoreboard.best.json`. `only` names tasks or embodiments, if not
-    all are to be played. Raises what `store.load` and `scoreboard` raise, and `ValueError` if `only` names none of its tasks.
+
+def score_run(folder: Path, *, best: bool = False, only: Sequence[str] = (), **options: Any) -> Facts:
+    """The scoreboard of a run's generalist on the tasks of its training; with `best`, of the weights that did best on the valid split.
+
+    `only` names tasks or embodiments, if not all are to be played. Raises what `store.load` and `scoreboard` raise, and `ValueError`
+    if `only` names none of its tasks.
     """
     run = store.load(folder, best=best)
     assert isinstance(run.learner, Generalist)
@@ -219,14 +232,8 @@ def score_run(folder: Path, *, best: bool = False, only: Sequence[str] = (), **o
     training = {name: settings[name] for name in told if name in settings}
     training["command"] = shipped.without_places(settings["command"])
     training["seconds"] = round(sum(line["seconds"] for line in store.read_metrics(folder)))
-    board = {
-        "step": run.step,
-        "training": training,
-        "evaluation": _evaluation(),
-        **scoreboard(run.learner, chosen(run.tasks.names, only), neighbours=known, **options),
-    }
-    write_json(folder / ("scoreboard.best.json" if best else "scoreboard.json"), board)
-    return board
+    board = scoreboard(run.learner, chosen(run.tasks.names, only), neighbours=known, **options)
+    return {"step": run.step, "training": training, "evaluation": _evaluation(), **board}
 
 
 def score_shipped(*, only: Sequence[str] = (), **options: Any) -> Facts:

@@ -101,9 +101,9 @@ def join(parts: Sequence[Tokens]) -> Tokens:
         episodes.append(part.episodes + before)
         recorded.append(part.recorded + known)
         before, rows_before, known = before + len(part.ids), rows_before + len(part.patches), known + 1 + part.recorded.max(initial=-1)
-    each = zip(*((part.places, part.targets, part.intervals) for part in parts), strict=True)
-    what, where = ([np.concatenate(field) for field in fields] for fields in ((ids, *each), (sections, episodes, recorded)))
-    return Tokens(*what, table, *where, sizes[0])
+    places, targets, intervals = map(np.concatenate, zip(*((one.places, one.targets, one.intervals) for one in parts), strict=True))
+    where = (np.concatenate(sections), np.concatenate(episodes), np.concatenate(recorded))
+    return Tokens(np.concatenate(ids), places, targets, intervals, table, *where, sizes[0])
 
 
 class Tokenizer:

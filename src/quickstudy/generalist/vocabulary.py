@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float, Float64, Int, Int32, Int64, UInt8
+from jaxtyping import Float, Float64, Int, Int32, Int64, Integer, UInt8
 
 MU, LIMIT = 100.0, 256.0  # of the mu-law; beyond the limit, called M in the paper, values are clipped
 PATCH = 16  # pixels on each side of a patch
@@ -25,7 +25,7 @@ def inverse_mu_law(y: Float[np.ndarray, "*shape"], mu: float = MU, m: float = LI
     return np.sign(y) * np.expm1(np.abs(y) * np.log1p(mu * m)) / mu
 
 
-def require_range(what: str, values: Int[np.ndarray, "*shape"], first: int, end: int) -> None:
+def require_range(what: str, values: Integer[np.ndarray, "*shape"], first: int, end: int) -> None:
     """Raises `ValueError` unless every value is at least `first` and less than `end`."""
     outside = (values < first) | (values >= end)
     if outside.any():

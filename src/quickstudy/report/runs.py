@@ -1,6 +1,7 @@
 """The page of one or more run folders: adaptation on held-out tasks, training, configuration with sources, provenance."""
 
 import itertools
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -14,6 +15,7 @@ from quickstudy.report.html import Section, page, paragraph, side_by_side, stats
 from quickstudy.report.images import image_grid
 from quickstudy.tasks.control import AbstractControlTask
 
+_GENERALIST, _OTHERS = "generalist", ("expert", "random", "nearest neighbour", "single-task cloning", "one-hot cloning")
 _N_TASKS = 1_000  # ours: the interval of an accuracy is then about three points wide at most
 
 
@@ -25,6 +27,7 @@ class _Told(NamedTuple):
     metrics: list[dict[str, Any]]
     evaluation: dict[str, Any]
     life: str = ""
+    play: str = ""
 
 
 def write_report(folders: Sequence[Path], out: Path) -> Path:
@@ -52,7 +55,25 @@ def _tell(folder: Path, name: str) -> _Told:
     evaluation = persist.read_json(path) if path.exists() else None
     if evaluation is None or evaluation["step"] < done:
         evaluation = store.evaluate_run(folder, n_tasks=_N_TASKS)
-    return _Told(name, persist.read_json(folder / store.CONFIG), store.read_metrics(folder), evaluation, _life(folder))
+    return _Told(name, persist.read_json(folder / store.CONFIG), store.read_metrics(folder), evaluation, _life(folder), _play(folder))
+
+
+def _play(folder: Path) -> str:
+    """Of a generalist what its boards say of test seeds, or how to make one; nothing for other methods."""
+    if store.read_settings(folder).method != _GENERALIST:
+        return ""
+    rows: dict[str, list[str]] = {}  # a later board's tasks stand for an earlier one's
+    for path in sorted(folder.glob("scoreboard*.json"), key=lambda path: path.stat().st_mtime):
+        board = persist.read_json(path)
+        share = lambda row, name: f"{row[name]:.2f} ({row[f'{name} interval'][0]:.2f} to {row[f'{name} interval'][1]:.2f})"
+        for name, players in board["tasks"].items():
+            others = [f"{players[who]['success']:.2f}" for who in ("expert", "nearest neighbour", "random")]
+            rows[name] = [name, share(next(row for who, row in players.items() if who not in _OTHERS), "success"), *others]
+        rows |= {name: [name, share(row, "right"), "", "", ""] for name, row in board["examined"].items()}
+    if not rows:
+        return paragraph(f"It was not played yet: quickstudy eval {shlex.quote(str(folder))}")
+    heads = ["task", "success, or right (95 % interval)", "expert", "nearest recorded step", "random"]
+    return table(list(rows.values()), heads, caption="Episodes of test seeds")
 
 
 def _life(folder: Path) -> str:
@@ -89,6 +110,7 @@ def run_page(runs: Sequence[_Told]) -> str:
     charts = side_by_side([_adaptation(runs), *([_training(runs)] if all(run.metrics for run in runs) else [])])
     sections = [
         Section("Held-out tasks", "".join([*ideas, _headline(runs), charts])),
+        *(Section(f"Play: {run.name}" if len(runs) > 1 else "Play", run.play) for run in runs if run.play),
         *(Section(f"One life: {run.name}" if len(runs) > 1 else "One life", run.life) for run in runs if run.life),
         Section("Configuration", _configuration(runs)),
         Section("Provenance", _provenance(runs)),
@@ -97,6 +119,8 @@ def run_page(runs: Sequence[_Told]) -> str:
 
 
 def _headline(runs: Sequence[_Told]) -> str:
+    if all(run.play for run in runs):
+        return ""  # the score of the last token of a window is nothing to be told apart
     if len(runs) == 1:
         found, (_, last, bounds) = runs[0].evaluation, _ends(runs[0])
         return stats([("score after the last tick", last), ("95 % interval", bounds), ("held-out tasks", found["n_tasks"])])
@@ -118,8 +142,11 @@ def _adaptation(runs: Sequence[_Told]) -> str:
             line = f"{name} {run.config['method']}"
             references[line] = Series(line, *_points(curve)[:2], dashed=True)
     note = "Mean score per tick of experience in a new task, with its 95 % interval over tasks; tick 0 comes before adaptation."
-    title = "Adaptation on tasks never drawn in training"
-    return line_chart([*lines, *references.values()], title=title, x_label="ticks of experience", y_label="score", note=note)
+    title, x_label, y_label = "Adaptation on tasks never drawn in training", "ticks of experience", "score"
+    if all(run.play for run in runs):
+        title, x_label, y_label = "Windows of test episodes, read token by token", "tokens", "log-likelihood, nats"
+        note = "Mean log-likelihood of the next token where it is text or part of an action, and 0 elsewhere."
+    return line_chart([*lines, *references.values()], title=title, x_label=x_label, y_label=y_label, note=note)
 
 
 def _points(curve: dict[str, list[float]]) -> tuple[list[int], list[float], list[float], list[float]]:

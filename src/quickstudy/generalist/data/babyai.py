@@ -27,6 +27,7 @@ from quickstudy import catalog
 from quickstudy.generalist.data import naming
 from quickstudy.generalist.data.playing import CHANCE, Encoding, Step, disturbance, replaced
 from quickstudy.generalist.data.store import Episode, Facts, Observations, Rejected
+from quickstudy.generalist.vocabulary import require_range
 
 os.environ.setdefault("PYGAME_HIDE_SUPPORT_PROMPT", "1")  # pygame, which minigrid imports, greets on standard output
 try:
@@ -209,20 +210,33 @@ def raw(episode: Episode) -> dict[str, Any]:
     return dict(episode.observations) | {"mission": [episode.facts["mission"]] * len(episode.actions)}
 
 
+def _checked(raw: Mapping[str, Any]) -> tuple[np.ndarray, np.ndarray]:
+    """The view's symbols and the direction. Raises `ValueError` for what minigrid cannot show."""
+    image, direction = np.asarray(raw["image"]), np.asarray(raw["direction"])
+    if image.shape[-3:] != (_VIEW, _VIEW, 3) or image.dtype.kind not in "iu" or direction.dtype.kind not in "iu":
+        told = f"{image.dtype} of the shape {image.shape} and {direction.dtype}"
+        raise ValueError(f"image must be whole numbers of the shape ({_VIEW}, {_VIEW}, 3) and direction a whole number, not {told}")
+    for what, channel, end in (("objects", 0, _OBJECTS), ("colours", 1, _COLOURS), ("states", 2, _STATES)):
+        require_range(f"the {what} of image", image[..., channel], 0, end)
+    require_range("direction", direction, 0, _DIRECTIONS)
+    return image, direction
+
+
 def _symbolic(raw: Mapping[str, Any]) -> dict[str, Any]:
-    image = np.asarray(raw["image"])
+    image, direction = _checked(raw)
     return {
-        "direction": np.asarray(raw["direction"], np.int32),
+        "direction": direction.astype(np.int32),
         "image": image.reshape(*image.shape[:-3], -1).astype(np.int32),
         "mission": raw["mission"],
     }
 
 
 def _patches(raw: Mapping[str, Any]) -> dict[str, Any]:
-    picture = render(raw["image"])
+    image, direction = _checked(raw)
+    picture = render(image)
     # Padded at the right and at the bottom, so that a patch of 16 x 16 holds four whole cells.
     space = [(0, 0)] * (picture.ndim - 3) + [(0, -picture.shape[-2] % 16)] * 2 + [(0, 0)]
-    return {"direction": np.asarray(raw["direction"], np.int32), "image": np.pad(picture, space), "mission": raw["mission"]}
+    return {"direction": direction.astype(np.int32), "image": np.pad(picture, space), "mission": raw["mission"]}
 
 
 def render(image: UInt8[np.ndarray, "*time 7 7 3"], tile: int = 8) -> UInt8[np.ndarray, "*time height width 3"]:
@@ -236,7 +250,7 @@ def render(image: UInt8[np.ndarray, "*time 7 7 3"], tile: int = 8) -> UInt8[np.n
     return tiles.transpose(*lead, row, y, column, x, channel).reshape(*code.shape[:-2], _VIEW * tile, _VIEW * tile, 3)
 
 
-_OBJECTS, _COLOURS, _STATES = len(OBJECT_TO_IDX), len(COLOR_TO_IDX), len(STATE_TO_IDX)
+_OBJECTS, _COLOURS, _STATES, _DIRECTIONS = len(OBJECT_TO_IDX), len(COLOR_TO_IDX), len(STATE_TO_IDX), 4
 _CODES = _OBJECTS * _COLOURS * _STATES
 
 
@@ -264,7 +278,8 @@ def _compact(raw: Mapping[str, Any]) -> dict[str, Any]:
     six for its colour (one of them is on), four bits of its object, two bits of its state. Row and column of a cell are as in the
     view; the direction is one of the first four numbers of the two pixels at the left below the cells.
     """
-    image = np.asarray(raw["image"]).swapaxes(-3, -2)  # minigrid's first axis is the column
+    symbols, direction = _checked(raw)
+    image = symbols.swapaxes(-3, -2)  # minigrid's first axis is the column
     lead = image.shape[:-3]
     bits = lambda values, count: (values[..., None] >> np.arange(count - 1, -1, -1)) & 1
     thing, colour, state = (image[..., channel] for channel in range(3))
@@ -272,12 +287,12 @@ def _compact(raw: Mapping[str, Any]) -> dict[str, Any]:
     cells = numbers.reshape(*lead, _VIEW, _VIEW, 2, 2, 3).swapaxes(-4, -3).reshape(*lead, 2 * _VIEW, 2 * _VIEW, 3)
     picture = np.zeros((*lead, 16, 16, 3), np.uint8)
     picture[..., : 2 * _VIEW, : 2 * _VIEW, :] = 255 * cells
-    picture[..., 2 * _VIEW, :2, :] = 255 * np.eye(4, 6, dtype=int)[np.asarray(raw["direction"])].reshape(*lead, 2, 3)
+    picture[..., 2 * _VIEW, :2, :] = 255 * np.eye(4, 6, dtype=int)[direction].reshape(*lead, 2, 3)
     return {"image": picture, "mission": raw["mission"]}
 
 
 _MISSION = spaces.Text(512, charset="abcdefghijklmnopqrstuvwxyz ,")
-_DIRECTION = spaces.Discrete(4)
+_DIRECTION = spaces.Discrete(_DIRECTIONS)
 _SYMBOLS = np.tile([_OBJECTS, _COLOURS, _STATES], _VIEW * _VIEW)
 
 
@@ -315,5 +330,6 @@ ENCODINGS = {
 
 def encoding(name: str, level: str) -> Encoding:
     """One of `ENCODINGS`, the same for all levels. Raises `ValueError` with the nearest name for another encoding or level."""
+    found = ENCODINGS[catalog.require(name, ENCODINGS, "encoding")]
     catalog.require(level, levels(), "level")
-    return ENCODINGS[catalog.require(name, ENCODINGS, "encoding")]
+    return found

@@ -129,6 +129,7 @@ def build(
     folder = folder or folder_of(domain)
     works = plan(domain, tasks, episodes=episodes, split=split, block=block)
     with _alone(folder):
+        _require_domain(folder, domain)
         set_aside: list[Path] = []
         missing = [work for work in works if not _is_whole(folder / work.place, work, set_aside)]
         kept = len(works) - len(missing)
@@ -141,6 +142,14 @@ def build(
             steps += sum(facts["steps"] for facts in shard.episodes)
             report(done, {"mean length": steps / max(episodes, 1), "rejected": float(rejected)})
         return Built(folder, kept, len(missing), set_aside)
+
+
+def _require_domain(folder: Path, domain: str) -> None:
+    """One folder has one domain, as its card says."""
+    for path in store.shard_paths(folder)[:1]:
+        with contextlib.suppress(store.DamagedError):
+            if (other := Shard.open(path).facts["domain"]) != DOMAINS[domain].module.rpartition(".")[-1]:
+                raise ValueError(f"{folder} has episodes of {other}: build {domain} into another folder")
 
 
 @contextlib.contextmanager

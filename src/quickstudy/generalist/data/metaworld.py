@@ -297,5 +297,6 @@ ENCODINGS = {
 
 def encoding(name: str, task: str) -> Encoding:
     """One of `ENCODINGS`, the same for all tasks. Raises `ValueError` with the nearest name for another encoding or task."""
+    found = ENCODINGS[catalog.require(name, ENCODINGS, "encoding")]
     catalog.require(task, GROUPS["all"], "task")
-    return ENCODINGS[catalog.require(name, ENCODINGS, "encoding")]
+    return found

@@ -3,6 +3,7 @@
 import numpy as np
 from jaxtyping import Bool, Float
 
+from quickstudy import catalog
 from quickstudy.core import Split
 from quickstudy.generalist.data import build, store
 from quickstudy.generalist.data.store import Episode, Shard
@@ -18,7 +19,7 @@ def episodes(domain: str, task: str, split: Split, n: int, *, made: int = _FEW) 
     """
     if domain == "minari":
         return build.domain_module(domain).stored(task, split, n)
-    folder, wanted = build.folder_of(domain), store.SEEDS[split][:n]
+    folder, wanted = build.folder_of(domain), store.SEEDS[catalog.require(split, store.SEEDS, "split")][:n]
     blocks = [folder / work.place for work in build.plan(domain, [task], episodes=n, split=split)]
     if all(block.exists() for block in blocks):
         return [episode for block in blocks for episode in Shard.open(block).read() if episode.facts["seed"] in wanted]
