@@ -145,7 +145,7 @@ def test_a_lost_worker_is_told_and_costs_no_block(tmp_path):
 
 
 def test_an_episode_that_cannot_be_made_is_told_with_its_seed_and_costs_no_block(tmp_path):
-    why = r"seed 7 of faulty cannot be made, which is no fault of yours \(RuntimeError: its bot is lost\): what is built stays"
+    why = r"seed 7 of faulty cannot be made \(RuntimeError: its bot is lost\): what is built stays"
     with pytest.raises(OSError, match=why):
         build.build("toys", ["faulty"], episodes=12, folder=tmp_path / "out", block=4)
     assert list(content(tmp_path / "out")) == ["faulty/train-000000.shard"]

@@ -15,7 +15,7 @@ from quickstudy.report.html import Section, page, paragraph, side_by_side, stats
 from quickstudy.report.images import image_grid
 from quickstudy.tasks.control import AbstractControlTask
 
-_GENERALIST, _OTHERS = "generalist", ("expert", "random", "nearest neighbour", "single-task cloning", "one-hot cloning")
+_GENERALIST = "generalist"
 _N_TASKS = 1_000  # ours: the interval of an accuracy is then about three points wide at most
 
 
@@ -63,12 +63,18 @@ def _play(folder: Path) -> str:
     if store.read_settings(folder).method != _GENERALIST:
         return ""
     rows: dict[str, list[str]] = {}  # a later board's tasks stand for an earlier one's
-    for path in sorted(folder.glob("scoreboard*.json"), key=lambda path: path.stat().st_mtime):
+    share = lambda row, name: f"{row[name]:.2f} ({row[f'{name} interval'][0]:.2f} to {row[f'{name} interval'][1]:.2f})"
+    boards = [folder / "scoreboard.json", *folder.glob("scoreboard-*.json")]
+    for path in sorted((path for path in boards if path.exists()), key=lambda path: path.stat().st_mtime):
         board = persist.read_json(path)
-        share = lambda row, name: f"{row[name]:.2f} ({row[f'{name} interval'][0]:.2f} to {row[f'{name} interval'][1]:.2f})"
+        if board["step"] != store.steps_done(folder):
+            continue
         for name, players in board["tasks"].items():
             others = [f"{players[who]['success']:.2f}" for who in ("expert", "nearest neighbour", "random")]
-            rows[name] = [name, share(next(row for who, row in players.items() if who not in _OTHERS), "success"), *others]
+            for who, row in players.items():
+                if who == _GENERALIST or who.startswith("with prompt"):
+                    label = name if who == _GENERALIST else f"{name}, {who}"
+                    rows[label] = [label, share(row, "success"), *others]
         rows |= {name: [name, share(row, "right"), "", "", ""] for name, row in board["examined"].items()}
     if not rows:
         return paragraph(f"It was not played yet: quickstudy eval {shlex.quote(str(folder))}")

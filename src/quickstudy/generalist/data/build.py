@@ -205,8 +205,7 @@ def _record(module: ModuleType, task: str, seed: int) -> Episode | Rejected:
     try:
         found: Episode | Rejected = module.record(task, seed)
     except Exception as error:
-        why = f"{type(error).__name__}: {error}"
-        raise OSError(f"seed {seed} of {task} cannot be made, which is no fault of yours ({why}): what is built stays") from error
+        raise OSError(f"seed {seed} of {task} cannot be made ({type(error).__name__}: {error}): what is built stays") from error
     return found
 
 
