@@ -123,7 +123,7 @@ def test_wrong_use_is_told(network):
         answering.answer(network, PICTURES, QUESTIONS[0])
     with pytest.raises(TypeError, match="a list of texts, not one text"):
         answering.complete(network, "Go")
-    with pytest.raises(ValueError, match="from 1 to 512 tokens together, not 0"):
+    with pytest.raises(ValueError, match="text must have a character at least, not none"):
         answering.complete(network, [""])
     with pytest.raises(ValueError, match="at least 1, not 0"):
         answering.complete(network, ["Go"], tokens=0)

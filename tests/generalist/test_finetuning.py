@@ -98,15 +98,14 @@ def test_a_time_step_that_stands_alone_is_not_prompted_by_its_own_episode():
 
 
 def test_a_trained_generalist_is_fine_tuned_by_the_name_of_a_task(monkeypatch):
-    monkeypatch.setattr(finetuning, "fine_tune", lambda network, body, task, episodes, seed: finetuning.FineTuned(*asked(episodes)))
-    seen = []
+    def asked(network, body, task, episodes, how, *, seed, report):
+        seen.append((task, len(episodes), how, seed))
+        return finetuning.FineTuned(network, 0, np.zeros(5))
 
-    def asked(episodes):
-        seen.append(len(episodes))
-        return NETWORK, 0, np.zeros(5)
-
-    assert Trained(NETWORK).fine_tune("bandits-plain/bernoulli-5", episodes=7).network is NETWORK
-    assert seen == [7]
+    seen: list[tuple] = []
+    monkeypatch.setattr(finetuning, "fine_tune", asked)
+    assert Trained(NETWORK).fine_tune("bandits-plain/bernoulli-5", episodes=7, how=QUICK, seed=3).network is NETWORK
+    assert seen == [("bernoulli-5", 7, QUICK, 3)]
 
 
 @pytest.mark.parametrize(
