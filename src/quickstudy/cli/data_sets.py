@@ -41,11 +41,12 @@ def data_command(arguments: Sequence[str]) -> int:
     found = parser.read(arguments)
     if found.task is not None and found.action != "export":
         raise ValueError(f"there is no place for {found.task!r} in quickstudy data {found.action}; only export takes a task")
-    if found.mixture and (found.name or found.out or found.tasks or found.episodes or found.split):
+    if found.mixture and (found.name, found.out, found.tasks, found.episodes, found.split) != (None,) * 5:
         raise ValueError(
             "--mixture names all that is to be built, in the cache: leave out the domain, --out, --tasks, --episodes, --split"
         )
-    found.tasks, found.episodes, found.split = found.tasks or "all", found.episodes or 1_000, found.split or "train"
+    found.tasks = "all" if found.tasks is None else found.tasks
+    found.episodes, found.split = found.episodes or 1_000, found.split or "train"
     return _ACTIONS[found.action](found)
 
 

@@ -51,13 +51,12 @@ class Embodiment(NamedTuple):
             some = episodes[start : start + _TOGETHER]
             lengths = [len(episode.actions) for episode in some]
             raw, actions = self.raw(some), np.concatenate([episode.actions for episode in some])
-            order = None if shuffle is None else shuffle.permutation(len(actions))
-            of = np.repeat(np.arange(len(some)), lengths)
-            if order is not None:
+            of = np.arange(len(some))
+            if shuffle is not None:
+                order = shuffle.permutation(len(actions))
                 raw, actions = {name: _in_order(values, order) for name, values in raw.items()}, actions[order]
-                of, lengths = of[order], [1] * len(actions)
-            tokens = self.tokenizer.encode(self.observe(raw), actions, lengths)
-            parts.append(tokens if order is None else tokens._replace(recorded=of))
+                of, lengths = np.repeat(of, lengths)[order], [1] * len(actions)
+            parts.append(self.tokenizer.encode(self.observe(raw), actions, lengths)._replace(recorded=of))
         return join(parts)
 
     def episodes(self, task: str, split: Split, n: int) -> list[Episode]:

@@ -12,11 +12,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
-from scipy.stats import binomtest
 
 from quickstudy.generalist.acting import stacked
 from quickstudy.generalist.data import build, reading
 from quickstudy.generalist.network import Generalist, Seen
+from quickstudy.generalist.summaries import interval_of_a_share
 from quickstudy.generalist.tokens import Tokens
 from quickstudy.generalist.writing import Writer
 from quickstudy.persist import Facts
@@ -38,10 +38,9 @@ def examine(network: Generalist, name: str, episodes: int, *, seed: int = 0) -> 
     foreseen, surprise = _foreseen(network, tokens)
     right = np.array([bool(all(one[where])) for one, where in zip(foreseen, asked, strict=True)])
     answers = Counter(tuple(one.ids[where].tolist()) for one, where in zip(tokens, asked, strict=True))
-    interval = binomtest(int(right.sum()), len(right)).proportion_ci(method="wilson")
     return {
         "right": float(right.mean()),
-        "right interval": [float(interval.low), float(interval.high)],
+        "right interval": interval_of_a_share(float(right.mean()), len(right)),
         "commonest": max(answers.values()) / len(right),
         "nats a token": float(np.mean(np.concatenate([one[where] for one, where in zip(surprise, asked, strict=True)]))),
         "sequences": len(right),

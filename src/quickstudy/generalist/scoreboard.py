@@ -27,7 +27,7 @@ from quickstudy.generalist.embodiments import EMBODIMENTS, Embodiment, parse
 from quickstudy.generalist.examination import examine
 from quickstudy.generalist.network import Generalist
 from quickstudy.generalist.prompts import PROMPTS, prompt
-from quickstudy.generalist.summaries import normalised, over_tasks, summary
+from quickstudy.generalist.summaries import normalised, over_tasks, shown, summary
 from quickstudy.persist import Facts, read_json, write_json
 
 EPISODES = 100  # of each task; JAT: 10, Reed et al. 2022: 50
@@ -269,28 +269,23 @@ def _evaluation() -> Facts:
 def tables(board: Facts) -> list[Table]:
     """A scoreboard to be printed: tables for each task, who plays best first, of means over tasks, and of what was examined."""
     best_first = lambda players, by: sorted(players.items(), key=lambda item: -np.nan_to_num(item[1][by]))
-    shown = []
+    told = []
     for name, players in board["tasks"].items():
-        shown.append(Table("", "success", "return", "IQM", "least", "normalised", title=name, **_LOOKS))
+        told.append(Table("", "success", "return", "IQM", "least", "normalised", title=name, **_LOOKS))
         for who, row in best_first(players, "return"):
             rest = (f"{row[column]:.2f}" for column in ("interquartile mean", "minimum", "normalised"))
-            shown[-1].add_row(who, _shown(row, "success"), _shown(row, "return"), *rest)
+            told[-1].add_row(who, shown(row, "success"), shown(row, "return"), *rest)
     domains = board["domains"] if len(board["domains"]) > 1 else {}
     for what, mean in (*domains.items(), (f"mean of {len(board['tasks'])} tasks", board["mean"])):
-        shown.append(Table("", "success", "normalised", "IQM", "least", "> 0.5", title=what, **_LOOKS))
+        told.append(Table("", "success", "normalised", "IQM", "least", "> 0.5", title=what, **_LOOKS))
         for who, row in best_first(mean, "normalised"):
             rest = (f"{row[column]:.2f}" for column in ("interquartile mean", "minimum", "above half"))
-            shown[-1].add_row(who, _shown(row, "success"), _shown(row, "normalised"), *rest)
+            told[-1].add_row(who, shown(row, "success"), shown(row, "normalised"), *rest)
     if board["examined"]:
-        shown.append(Table("", "right", "commonest", "nats a token", title="words and labels", **_LOOKS))
+        told.append(Table("", "right", "commonest", "nats a token", title="words and labels", **_LOOKS))
         for name, row in board["examined"].items():
-            shown[-1].add_row(name, _shown(row, "right"), f"{row['commonest']:.2f}", f"{row['nats a token']:.3f}")
-    return shown if board["tasks"] else shown[-1:]
-
-
-def _shown(row: Facts, name: str) -> str:
-    low, high = row[f"{name} interval"]
-    return f"{row[name]:.2f} ({low:.2f}{' to ' if low < 0 else '-'}{high:.2f})"  # two signs in a row would be read as one
+            told[-1].add_row(name, shown(row, "right"), f"{row['commonest']:.2f}", f"{row['nats a token']:.3f}")
+    return told if board["tasks"] else told[-1:]
 
 
 def expert(body: Embodiment, task: str, seeds: Sequence[int]) -> Played:

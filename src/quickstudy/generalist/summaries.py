@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 from jaxtyping import Bool, Float
-from scipy.stats import binomtest
+from scipy.stats import binomtest, trim_mean
 
 from quickstudy.evaluation import bootstrap_interval
 from quickstudy.persist import Facts
@@ -33,7 +33,7 @@ def summary(
         "interquartile mean": _middle(returns),
         "minimum": float(returns.min()),
         "success": float(success.mean()),
-        "success interval": _interval_of_a_share(float(success.mean()), len(success)),
+        "success interval": interval_of_a_share(float(success.mean()), len(success)),
         "normalised": float(scores.mean()),
     }
 
@@ -50,7 +50,7 @@ def _pooled(rows: Sequence[Facts], scores: Sequence[Float[np.ndarray, " episodes
     # The tasks are these and no others, so only what episodes of a task differ by makes the means uncertain.
     wide = _TWO_SIDES * float(np.sqrt(sum(np.var(score) / len(score) for score in scores))) / len(rows)
     return means | {
-        "success interval": _interval_of_a_share(means["success"], episodes),
+        "success interval": interval_of_a_share(means["success"], episodes),
         "normalised interval": [means["normalised"] - wide, means["normalised"] + wide],
         "interquartile mean": _middle(np.concatenate(scores)),
         "minimum": float(each.min()),
@@ -62,11 +62,20 @@ def _pooled(rows: Sequence[Facts], scores: Sequence[Float[np.ndarray, " episodes
 
 
 def _middle(values: Float[np.ndarray, " n"]) -> float:
-    """The mean of the middle half."""
-    return float(np.sort(values)[len(values) // 4 : len(values) - len(values) // 4].mean())
+    return float(trim_mean(values, 0.25))
 
 
-def _interval_of_a_share(share: float, n: int) -> list[float]:
-    """Wilson's: of a bootstrap, a rate of one has no width at all."""
+def shown(row: Facts, name: str) -> str:
+    """A mean of a `summary` with its interval, as it is printed.
+
+    >>> shown({"success": 0.5, "success interval": [0.25, 0.75]}, "success")
+    '0.50 (0.25-0.75)'
+    """
+    low, high = row[f"{name} interval"]
+    return f"{row[name]:.2f} ({low:.2f}{' to ' if low < 0 else '-'}{high:.2f})"  # two signs in a row would be read as one
+
+
+def interval_of_a_share(share: float, n: int) -> list[float]:
+    """Wilson's 95 % interval of a share of `n`: of a bootstrap, a share of one has no width at all."""
     found = binomtest(round(share * n), n).proportion_ci(method="wilson")
     return [float(found.low), float(found.high)]

@@ -289,18 +289,17 @@ class Tokenizer:
         starts = np.cumsum(lengths) - lengths
         at = (starts + text_lengths)[:, None] + np.arange(fixed.shape[1])  # where all but the text goes
         acts = at[:, fixed.shape[1] - actions.shape[1] :]
-        ids = np.empty(lengths.sum(), np.int32)
-        targets = np.ones(len(ids), bool)
+        ids, targets = np.empty(lengths.sum(), np.int32), np.ones(lengths.sum(), bool)
         targets[at] = False
         ids[targets], ids[at] = text, fixed
         targets[acts] = True
-        places = np.arange(len(ids)) - np.repeat(starts, lengths)
+        places = (np.arange(len(ids)) - np.repeat(starts, lengths)).astype(np.int16)
         places[acts] = ACTION_PLACE
         intervals = np.zeros((len(ids), 2, 2), np.uint8)
         if images:
             intervals[at[:, : patches.shape[1]]] = np.concatenate([patch_intervals(*leaf.shape[:2]) for leaf in images])
-        where = (starts[writes], starts[begins], np.arange(len(starts[begins])))
-        return Tokens(ids, places.astype(np.int16), targets, intervals, table, *where, self.vocabulary.size)
+        where = (starts[writes], starts[begins], np.arange(len(begins)))
+        return Tokens(ids, places, targets, intervals, table, *where, self.vocabulary.size)
 
     def _text_block(
         self, texts: list[list[str]], writes: Bool[np.ndarray, " steps"]

@@ -10,6 +10,7 @@ import jax.random as jr
 import numpy as np
 
 from quickstudy import catalog, persist, store, watching
+from quickstudy.generalist.summaries import shown
 from quickstudy.report.charts import Series, line_chart
 from quickstudy.report.html import Section, page, paragraph, side_by_side, stats, table
 from quickstudy.report.images import image_grid
@@ -63,7 +64,6 @@ def _play(folder: Path) -> str:
     if store.read_settings(folder).method != _GENERALIST:
         return ""
     rows: dict[str, list[str]] = {}  # a later board's tasks stand for an earlier one's
-    share = lambda row, name: f"{row[name]:.2f} ({row[f'{name} interval'][0]:.2f} to {row[f'{name} interval'][1]:.2f})"
     boards = [folder / "scoreboard.json", *folder.glob("scoreboard-*.json")]
     for path in sorted((path for path in boards if path.exists()), key=lambda path: path.stat().st_mtime):
         board = persist.read_json(path)
@@ -74,8 +74,8 @@ def _play(folder: Path) -> str:
             for who, row in players.items():
                 if who == _GENERALIST or who.startswith("with prompt"):
                     label = name if who == _GENERALIST else f"{name}, {who}"
-                    rows[label] = [label, share(row, "success"), *others]
-        rows |= {name: [name, share(row, "right"), "", "", ""] for name, row in board["examined"].items()}
+                    rows[label] = [label, shown(row, "success"), *others]
+        rows |= {name: [name, shown(row, "right"), "", "", ""] for name, row in board["examined"].items()}
     if not rows:
         return paragraph(f"It was not played yet: quickstudy eval {shlex.quote(str(folder))}")
     heads = ["task", "success, or right (95 % interval)", "expert", "nearest recorded step", "random"]

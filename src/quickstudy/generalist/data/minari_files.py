@@ -324,12 +324,11 @@ def stored(task: str, split: Split, n: int) -> list[Episode]:
     """What the first `n` episodes of a task's split give, in the store. Raises `FileNotFoundError` if there are not as many."""
     folder = build.folder_of("minari") / task
     shards = [shard for shard in map(Shard.open, store.shard_paths(folder)) if shard.facts["split"] == split]
-    known = ([*(facts["number"] for facts in shard.episodes), *(one.seed for one in shard.rejected)] for shard in shards)
-    numbers = sorted(number for of_shard in known for number in of_shard)
-    if n > len(numbers):
+    numbers = sorted(i for one in shards for i in (*(kept["number"] for kept in one.episodes), *(lost.seed for lost in one.rejected)))
+    if len(first := set(numbers[:n])) < n:
         hint = "ask for fewer" if numbers else "import them with `quickstudy data import ID`"
         raise FileNotFoundError(f"there are {len(numbers)} episodes of {task} for {split} in {folder}, not {n}: {hint}")
-    return [episode for shard in shards for episode in shard.read() if episode.facts["number"] in set(numbers[:n])]
+    return [episode for shard in shards for episode in shard.read() if episode.facts["number"] in first]
 
 
 def tokens(task: str, episode: Episode, writer: Writer) -> Tokens:
