@@ -30,8 +30,10 @@ MT10 = (
 CONTROL = ("CartPole", "Acrobot", "MountainCar", "MountainCarContinuous", "Pendulum")
 BOX2D = ("LunarLander", "LunarLanderContinuous", "BipedalWalker")
 TOYS = ("FrozenLake4x4", "CliffWalking", "Taxi", "Blackjack")  # of the larger lake a window has three steps only
-CAPTIONS, QUESTIONS = (tuple(f"scenes/{what}-{style}" for style in ("gridworld", "shapes")) for what in ("caption", "question"))
-SCENES = (*CAPTIONS, *QUESTIONS)
+CAPTIONS, QUESTIONS, RELATIONS = (
+    tuple(f"scenes/{what}-{style}" for style in ("gridworld", "shapes")) for what in ("caption", "question", "relation")
+)
+SCENES = (*CAPTIONS, *QUESTIONS, *RELATIONS)
 CHARACTERS = ("characters/characters-5-way-1-shot", "characters/characters-5-way-2-shot")
 TEXT = "sentences/sentences"
 
@@ -108,8 +110,9 @@ def laptop() -> Mixture:
     shares |= named("toytext-plain", TOYS, 0.2, 1_000) | {"toytext-plain/FrozenLake4x4": Share(0.5, 1_000)}
     shares |= named("bandits-plain", ("bernoulli-2", "bernoulli-5"), 0.4, 3_000)
     shares |= named("mazes-plain", ("tree-7", "loops-7"), 0.7, 3_000)
-    # Captions are learned sooner than answers to questions.
-    shares |= dict.fromkeys(CAPTIONS, Share(1.2, 10_000)) | dict.fromkeys(QUESTIONS, Share(9.0, 40_000))
+    # Captions are learned sooner than answers to questions, and those of them last that tell how objects lie to each other.
+    shares |= dict.fromkeys(CAPTIONS, Share(1.2, 10_000)) | dict.fromkeys(QUESTIONS, Share(4.0, 40_000))
+    shares |= dict.fromkeys(RELATIONS, Share(8.0, 40_000))
     shares |= dict.fromkeys(CHARACTERS, Share(1.5, 10_000)) | {TEXT: Share(0.3, 3_000)}
     return Mixture(shares, held_out=100, length=256)
 

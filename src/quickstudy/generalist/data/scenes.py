@@ -5,13 +5,15 @@ In the gridworld, cells are painted by minigrid; shapes are of our own drawing, 
 
 The words follow from the objects alone. "Left of" compares columns, "above" compares rows, however far apart. A caption names objects
 in reading order, and how each lies to the next: "a red ball left of a blue key, which is above and right of a green box". A question
-has exactly one answer; "nothing", "zero" and "no" are among the answers, and yes is as frequent as no.
+has exactly one answer; "nothing", "zero" and "no" are among the answers, and yes is as frequent as no. Some pictures are asked about
+how their objects lie to each other and nothing else: of all questions these are learned last, and among the others they are few.
 
 A combination of objects and cells belongs to one split, for all tasks, so no scene of a test has been seen in training. Source of the
 kind of data: Johnson et al. 2017, "CLEVR", https://arxiv.org/abs/1612.06890; that a generalist learns from captioned pictures and
 questions about pictures: Reed et al. 2022, "A Generalist Agent", section 3.
 """
 
+import functools
 import itertools
 import zlib
 from collections import Counter
@@ -41,15 +43,17 @@ KINDS = {
     "gridworld": ("ball", "box", "key", "door"),
     "shapes": ("ball", "box", "triangle", "cross", "ring", "diamond"),
 }
-TASKS = ("caption-gridworld", "caption-shapes", "question-gridworld", "question-shapes")
-GROUPS = {"all": TASKS, "captions": TASKS[:2], "questions": TASKS[2:]}
+TASKS = tuple(f"{what}-{style}" for what in ("caption", "question", "relation") for style in KINDS)
+GROUPS = {"all": TASKS, "captions": TASKS[:2], "questions": TASKS[2:4], "relations": TASKS[4:]}
 
 SIDE = 4  # cells
 NUMBERS = ("zero", "one", "two", "three")
 _HOW_MANY = (0.2, 0.4, 0.4)  # how often there are one, two and three objects; ours, not tuned
 _ALIKE = 0.25  # how often an object has the colour of another, and how often its kind, beyond chance; ours: else counts are 0 and 1
 _QUESTIONS = 4  # about a picture, of which equal ones are left out; ours: one took as many tokens for its picture as four now
+_RELATIONS = 8  # questions about how objects lie in a picture, of which equal ones are left out; ours
 _NOTHING = 0.25  # how often the answer to what is beside an object is nothing, where it can be; ours
+_NOTHING_BESIDE = 0.5  # the same where only relations are asked about; ours: what is beside an object must be looked for, not guessed
 _INKS = {
     "red": (230, 40, 40),
     "green": (40, 170, 60),
@@ -80,6 +84,10 @@ class Question(NamedTuple):
     answer: str
 
 
+# Objects, the kinds of their style and a source of chance give a question, or None where none of this pattern fits.
+Pattern = Callable[[Sequence[Object], Sequence[str], np.random.Generator], Question | None]
+
+
 def find(names: Sequence[str]) -> list[str]:
     """Tasks by their own names or by those of `GROUPS`. Raises `ValueError` with the nearest name for an unknown one."""
     return naming.find(names, GROUPS, TASKS)
@@ -98,13 +106,15 @@ def record(task: str, seed: int) -> Episode:
     """
     what, style = catalog.require(task, TASKS, "task").split("-")
     random = np.random.default_rng([seed, zlib.crc32(task.encode())])
-    objects = domain.draw_within(domain.split_of_seed(seed), lambda: _draw(KINDS[style], random), _content)
+    draw = _draw_related if what == "relation" else _draw
+    objects = domain.draw_within(domain.split_of_seed(seed), lambda: draw(KINDS[style], random), _content)
     image = _PAINTERS[style](objects, random)
     facts: Facts = {"seed": seed, "objects": objects}
     if what == "caption":
         facts["caption"] = caption(objects)
     else:
-        first, *more = dict.fromkeys(ask(objects, KINDS[style], random) for _ in range(_QUESTIONS))
+        patterns, count = (_OF_RELATIONS, _RELATIONS) if what == "relation" else (_PATTERNS, _QUESTIONS)
+        first, *more = dict.fromkeys(ask(objects, KINDS[style], random, patterns) for _ in range(count))
         facts |= first._asdict() | {"more": more}
     return Episode({"image": image[None]}, np.zeros((1, 0), np.uint8), np.zeros(1, np.float32), facts)
 
@@ -132,6 +142,13 @@ def _draw(kinds: Sequence[str], random: np.random.Generator) -> list[Object]:
         for values, before in ((COLOURS, colours), (kinds, chosen)):
             before.append(str(random.choice(before if before and random.random() < _ALIKE else values)))
     return [Object(*one) for one in zip(cells, colours, chosen, strict=True)]
+
+
+def _draw_related(kinds: Sequence[str], random: np.random.Generator) -> list[Object]:
+    """Objects in reading order, at least two of which no other one has the name of."""
+    while len(_unlike(objects := _draw(kinds, random))) < 2:
+        pass
+    return objects
 
 
 def _content(objects: Sequence[Object]) -> str:
@@ -167,13 +184,13 @@ def caption(objects: Sequence[Object]) -> str:
     return ", which is ".join([" ".join([f"a {objects[0].name}", *links[:1]]), *links[1:]])
 
 
-def ask(objects: Sequence[Object], kinds: Sequence[str], random: np.random.Generator) -> Question:
-    """A question about a scene, of a pattern that fits it."""
-    for pattern in random.permutation(len(_PATTERNS)):
-        asked = _PATTERNS[pattern](objects, kinds, random)
+def ask(objects: Sequence[Object], kinds: Sequence[str], random: np.random.Generator, patterns: Sequence[Pattern]) -> Question:
+    """A question about a scene, of a pattern that fits it. Raises `ValueError` if none does."""
+    for pattern in random.permutation(len(patterns)):
+        asked = patterns[pattern](objects, kinds, random)
         if asked is not None:
             return asked
-    raise AssertionError("objects can always be counted")
+    raise ValueError(f"no pattern of a question fits {_content(objects)}")
 
 
 def _ask_colour(objects: Sequence[Object], kinds: Sequence[str], random: np.random.Generator) -> Question | None:
@@ -185,7 +202,9 @@ def _ask_colour(objects: Sequence[Object], kinds: Sequence[str], random: np.rand
     return Question(f"What colour is the {one.kind}?", one.colour)
 
 
-def _ask_beside(objects: Sequence[Object], kinds: Sequence[str], random: np.random.Generator) -> Question | None:
+def _ask_beside(
+    objects: Sequence[Object], kinds: Sequence[str], random: np.random.Generator, often: float = _NOTHING
+) -> Question | None:
     """Of one object alone nothing would be asked but whether it is alone, so there must be two."""
     found: dict[bool, list[Question]] = {True: [], False: []}
     for one, (words, holds) in itertools.product(_unlike(objects), RELATIONS.items()):
@@ -193,7 +212,7 @@ def _ask_beside(objects: Sequence[Object], kinds: Sequence[str], random: np.rand
         if len(objects) > 1 and len(there) < 2:
             answer = f"a {there[0].name}" if there else "nothing"
             found[not there].append(Question(f"What is {words} the {one.name}?", answer))
-    nothing = bool(random.random() < _NOTHING)
+    nothing = bool(random.random() < often)
     choices = found[nothing] or found[not nothing]
     return _any(choices, random) if choices else None
 
@@ -230,7 +249,8 @@ def _ask_relation(objects: Sequence[Object], kinds: Sequence[str], random: np.ra
     return Question(f"Is the {one.name} {words} the {other.name}?", "yes" if truth else "no")
 
 
-_PATTERNS = (_ask_colour, _ask_beside, _ask_number, _ask_existence, _ask_relation)
+_PATTERNS: tuple[Pattern, ...] = (_ask_colour, _ask_beside, _ask_number, _ask_existence, _ask_relation)
+_OF_RELATIONS: tuple[Pattern, ...] = (functools.partial(_ask_beside, often=_NOTHING_BESIDE), _ask_relation)
 
 
 def _unlike(objects: Sequence[Object]) -> list[Object]:
