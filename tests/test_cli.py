@@ -110,11 +110,18 @@ def test_show_tells_defaults_with_sources(method, capsys):
         assert field.source in printed
 
 
+def test_show_names_claims_in_files_of_their_own(capsys):
+    assert main(["show", "generalist"]) == 0
+    verdicts = "held|failed|undecided|not measured"
+    assert re.search(rf"^  gato-mini: ({verdicts}).*, measured with this method$", capsys.readouterr().out, re.MULTILINE)
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
         (["trian", "maml"], "did you mean 'train'?"),
         (["show", "mamle"], "did you mean 'maml'?"),
+        (["show", "gato-mini"], "is a claim, not a method: quickstudy claim gato-mini"),
         (["list", "--family", "few-shot"], "did you mean 'fewshot'?"),
         (["train"], "train needs the id of a method"),
         (["train", "maml", "--inner-step", "3"], "did you mean --inner-steps?"),

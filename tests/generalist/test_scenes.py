@@ -174,10 +174,26 @@ def test_scenes_with_one_question_are_told_to_be_old():
         scenes.tokens("question-shapes", episode, WRITER)
 
 
-def test_all_questions_about_a_picture_have_their_answers():
-    for episode in recorded("question-shapes", 100):
-        for question, said in episode.facts["more"]:
-            assert answer(question, episode.facts["objects"]) == said
+@pytest.mark.parametrize("task", ["question-shapes", "relation-gridworld", "relation-shapes"])
+def test_all_questions_about_a_picture_have_their_answers(task):
+    for episode in recorded(task, 100):
+        facts = episode.facts
+        for question, said in [(facts["question"], facts["answer"]), *facts["more"]]:
+            assert answer(question, facts["objects"]) == said
+
+
+@pytest.mark.parametrize("task", ["relation-gridworld", "relation-shapes"])
+def test_relations_are_asked_about_alone_and_guessing_does_not_answer_them(task):
+    asked = [
+        question
+        for episode in recorded(task, 300)
+        for question in ([episode.facts[name] for name in ("question", "answer")], *episode.facts["more"])
+    ]
+    beside = [said for question, said in asked if question.startswith("What is ")]
+    true = [said for question, said in asked if question.startswith("Is the ")]
+    assert len(beside) + len(true) == len(asked) > 4 * 300
+    assert 0.4 < np.mean([said == "nothing" for said in beside]) < 0.6
+    assert 0.4 < np.mean([said == "yes" for said in true]) < 0.6
 
 
 @pytest.mark.parametrize(

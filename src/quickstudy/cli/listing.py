@@ -62,6 +62,8 @@ def show_command(arguments: Sequence[str]) -> int:
     parser = Parser("show", "One method: idea, what is slow and fast, equation, source, lineage, defaults, presets, claims.")
     parser.add_argument("method", metavar="ID", help="a method's id (quickstudy list)")
     method = parser.read(arguments).method
+    if method in catalog.CLAIMS and method not in catalog.METHODS:
+        raise ValueError(f"{method!r} is a claim, not a method: quickstudy claim {method} tells what it says and what was measured")
     module = catalog.METHODS[catalog.require(method, catalog.METHODS, "method")]
     card = catalog.card(module)
     labels = {field: field.replace("_", " ") for field in ("slow", "fast", "outer_step", "source", "builds_on", "led_to", "lineage")}
@@ -93,7 +95,10 @@ def _presets(module: str, card: catalog.Card) -> list[str]:
 
 def _claims(module: str) -> list[str]:
     own = [claim for claim, home in catalog.CLAIMS.items() if home == module]
-    return [line for claim in own for line in _claim(claim, evidence.latest(claim))] or ["  none"]
+    lines = [line for claim in own for line in _claim(claim, evidence.latest(claim))]
+    # Claims in files of their own, and those of other methods with which this one is compared.
+    others = [claim for claim, home in catalog.CLAIMS.items() if home != module and module in catalog.imported(home)]
+    return [*lines, *(f"  {claim}: {_verdict(evidence.latest(claim))}, measured with this method" for claim in others)] or ["  none"]
 
 
 def _claim(claim: str, found: dict[str, Any] | None) -> list[str]:

@@ -36,7 +36,7 @@ LICENCE = "made here, the gridworld with minigrid's tiles (Apache-2.0)"
 CAVEATS = (
     "Scenes of one object are few, at most 576 in a style, so those of training come again and again.",
     "Captions and questions are made from patterns: they measure seeing and naming, not language.",
-    "Who does not look answers two in five questions: 0.40 in the gridworld, 0.38 of shapes, by the commonest answer to a question.",
+    "Who does not look answers two in five questions, and half of those about how things lie, by the commonest answer to a question.",
 )
 
 KINDS = {
