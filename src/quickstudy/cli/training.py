@@ -168,7 +168,7 @@ def eval_command(arguments: Sequence[str]) -> int:
     parser.add_argument("--split", choices=("train", "valid", "test", "out-of-range"), default="test", help="test by default")
     parser.add_argument("--n-tasks", type=count, help="1,000 by default; of a generalist 100 episodes of each task, of Meta-World 50")
     parser.add_argument(
-        "--prompts", help="of a generalist: what stands before its episodes, such as none,start,end,uniform,wrong-task"
+        "--prompts", help="of a generalist: what stands before the episodes that it plays, such as none,start,end,uniform,wrong-task"
     )
     parser.add_argument("--only", metavar="A,B", help="of a generalist: these tasks or embodiments, such as babyai-compact,scenes")
     parser.add_argument("--best", action="store_true", help="of a generalist: the weights that did best on the valid split")
