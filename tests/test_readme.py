@@ -70,9 +70,9 @@ def test_the_guide_to_the_generalist_runs(capsys, tmp_path, monkeypatch):
 
 def test_the_guide_to_the_generalist_quotes_what_was_measured():
     guide = (ROOT / "docs" / "guides" / "generalist.md").read_text()
-    levels, others, arm = (
+    levels, others, arm, pictures = (
         json.loads((ROOT / "results" / "scoreboards" / f"generalist.laptop.{part}.json").read_text())
-        for part in ("levels", "others", "arm")
+        for part in ("levels", "others", "arm", "pictures")
     )
     rows = {name: cells.split(" | ") for name, cells in re.findall(r"^\| ([\w-]+) \| ([\d. |a-z-]+) \|$", guide, flags=re.MULTILINE)}
     task = lambda name: name.partition("/")[2]
@@ -87,7 +87,7 @@ def test_the_guide_to_the_generalist_quotes_what_was_measured():
         numbers = [success["expert"], success["generalist"], played["generalist"]["normalised"]]
         found[task(name)] = [*numbers, success["nearest neighbour"], success["random"]]
     shown = {name: [f"{number:.2f}" for number in numbers] for name, numbers in found.items()}
-    for name, row in others["examined"].items():
+    for name, row in {**others["examined"], **pictures["examined"]}.items():
         low, high = row["right interval"]
         shown[task(name)] = [f"{row['right']:.2f}", f"{low:.2f} to {high:.2f}", f"{row['commonest']:.2f}"]
     assert {name: rows.get(name) for name in shown} == shown
