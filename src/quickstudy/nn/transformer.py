@@ -110,7 +110,10 @@ class Block(eqx.Module):
     def project(self, xs: Float[Array, "ticks width"]) -> tuple[Float[Array, "ticks heads size"], Array, Array]:
         """Queries, and keys and values (ticks, groups, size), all float32."""
         normed = jax.vmap(self.before_attention)(xs)
-        keys, values = self._product("tw,pwgs->ptgs", normed, self.offering)
+        # Side by side they are one plain product, which takes less time on a CPU.
+        both = jnp.concatenate([weight.reshape(weight.shape[0], -1) for weight in self.offering], axis=1)
+        shape = (xs.shape[0], *self.offering.shape[2:])
+        keys, values = (part.reshape(shape) for part in jnp.split(self._product("tw,wk->tk", normed, both), 2, axis=1))
         return self._product("tw,whs->ths", normed, self.asking), keys, values
 
     def finish(
