@@ -21,7 +21,6 @@ import importlib.metadata
 import importlib.util
 import time
 from collections.abc import Callable, Mapping, Sequence
-from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -92,22 +91,27 @@ def _config(size: str) -> "Config":
     return generalist.Config(width=width, layers=layers, heads=heads, windows_per_step=WINDOWS)
 
 
-def _recorded(n: int = EPISODES) -> "dict[str, list[Episode]]":
+def _recorded() -> "dict[str, list[Episode]]":
     """The episodes of the first seeds of each level."""
     from quickstudy.generalist.data import babyai
     from quickstudy.generalist.data.store import Episode
 
-    tried = {level: [babyai.record(level, seed) for seed in range(n)] for level in LEVELS}
+    tried = {level: [babyai.record(level, seed) for seed in range(EPISODES)] for level in LEVELS}
     return {level: [one for one in some if isinstance(one, Episode)] for level, some in tried.items()}
 
 
-def _demonstrations(length: int = LENGTH) -> "Demonstrations":
+def _demonstrations(length: int = LENGTH, *, packed: bool = True) -> "Demonstrations":
+    """Windows that go on with another episode where one ends; or that hold one each, not prompted, and blanks after it."""
+    from quickstudy.algorithms.imitation.gato_packing import padded
     from quickstudy.generalist import embodiments
     from quickstudy.generalist.demonstrations import demonstrations
 
     body, _ = embodiments.parse(f"babyai-compact/{next(iter(LEVELS))}")
     tokens = {level: body.encode(episodes) for level, episodes in _recorded().items()}
-    return demonstrations({"train": tokens}, body.tokenizer.vocabulary, length=length)
+    if packed:
+        return demonstrations({"train": tokens}, body.tokenizer.vocabulary, length=length)
+    blanks_after = {level: padded(of_level, length) for level, of_level in tokens.items()}
+    return demonstrations({"train": blanks_after}, body.tokenizer.vocabulary, length=length, prompted=0.0)
 
 
 def _rates(
@@ -206,45 +210,19 @@ def _loss_and_gradient(network: Any, windows: Any, known: "Demonstrations") -> t
 
 
 def _packing() -> dict[str, Any]:
-    config, packed = _config("1_5m"), _demonstrations()
-    padded, useful = _padded(packed)
-    seconds = time_turns({"packed": _trainer(config, packed)[0], "padded": _trainer(config, padded)[0]}, repeats=REPEATS)
-    metrics = {"padded_useful_tokens_per_window": useful}
-    for suffix, rate in _rates(seconds, {"packed": CHUNK * WINDOWS * LENGTH, "padded": CHUNK * WINDOWS * useful}).items():
+    import jax.random as jr
+
+    from quickstudy.algorithms.imitation.gato_packing import useful
+
+    config, padded = _config("1_5m"), _demonstrations(packed=False)
+    steps = {"packed": _trainer(config, _demonstrations())[0], "padded": _trainer(config, padded)[0]}
+    seconds = time_turns(steps, repeats=REPEATS)
+    tokens = float(useful(padded, jr.key(0)))
+    metrics = {"padded_useful_tokens_per_window": tokens}
+    for suffix, rate in _rates(seconds, {"packed": CHUNK * WINDOWS * LENGTH, "padded": CHUNK * WINDOWS * tokens}).items():
         metrics |= {f"{name}_tokens_per_cpu_second{suffix}": value for name, value in rate.items()}
         metrics[f"packed_times_padded{suffix}"] = rate["packed"] / rate["padded"]
     return {"metrics": metrics, "repeats": seconds}
-
-
-def _padded(packed: "Demonstrations") -> "tuple[Demonstrations, float]":
-    """One episode in each window, from its beginning, and how many of a window's tokens are an episode's on average.
-
-    Patches and targets are bounded by the most that one episode has, so padding costs no more than it must.
-    """
-    import jax.numpy as jnp
-    import jax.random as jr
-
-    from quickstudy.generalist.demonstrations import Demonstrations
-
-    class Padded(Demonstrations):
-        def sample(self, key, split):
-            stream, ticks = self.streams[split], jnp.arange(self.length + 1)
-            task_key, episode_key = jr.split(key)
-            task = jr.categorical(task_key, jnp.log(self.weights))
-            episode = jr.randint(episode_key, (), stream.episode_of[task], stream.episode_of[task + 1])
-            begin, end = stream.episodes[episode], stream.episodes[episode + 1]
-            # A blank repeats the last action, each as a sequence of its own, so that nothing is foreseen or looked at.
-            return self._window(stream, jnp.minimum(begin + ticks, end - 1), (ticks == 0) | (ticks >= end - begin))
-
-    stream = packed.streams["train"]
-    ends, of_task = np.asarray(stream.episodes), np.asarray(stream.episode_of)
-    # Tasks are drawn equally often, and so are the episodes of one.
-    lengths = np.minimum(np.diff(ends), packed.length)
-    useful = float(np.mean([lengths[first:last].mean() for first, last in pairwise(of_task)]))
-    most = lambda marks: min(packed.length, int(np.add.reduceat(np.asarray(marks), ends[:-1]).max()))
-    bounds = (most(stream.ids >= packed.vocabulary.size), most(stream.targets.astype(int)))
-    kept = (packed.streams, packed.weights, packed.prompted, packed.names, packed.vocabulary, packed.length)
-    return Padded(*kept, *bounds), useful
 
 
 # --- acting --------------------------------------------------------------------------------------------------------------------------

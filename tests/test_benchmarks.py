@@ -7,7 +7,13 @@ import subprocess
 import sys
 from pathlib import Path
 
+import jax
+import numpy as np
 import pytest
+
+from quickstudy.algorithms.imitation.gato_packing import BLANK
+from quickstudy.core import sample_tasks
+from quickstudy.generalist.embodiments import parse
 
 FOLDER = Path(__file__).parents[1] / "benchmarks"
 STEMS = sorted(path.stem for path in FOLDER.glob("[!_]*.py"))
@@ -82,3 +88,20 @@ def test_without_the_extra_the_peers_are_left_out_and_the_extra_is_named(monkeyp
     steps, agreement, versions, notes = maml_step._peers(None, None, None)
     assert (steps, agreement, versions) == ({}, {}, {})
     assert "quickstudy[bench]" in notes[0]
+
+
+def test_the_generalists_windows_are_packed_or_hold_one_episode_and_blanks(monkeypatch):
+    module = importlib.import_module("generalist")
+    monkeypatch.setattr(module, "EPISODES", 3)
+    monkeypatch.setattr(module, "LEVELS", ("GoToObj",))
+    lengths = [len(tokens) for tokens in _episodes(module._recorded()["GoToObj"])]
+    for packed in (True, False):
+        windows = sample_tasks(module._demonstrations(packed=packed), jax.random.key(0), "train", 32)
+        useful = np.sum(np.asarray(windows.seen.id) != BLANK, axis=1)
+        assert set(useful) <= ({module.LENGTH} if packed else set(lengths))
+
+
+def _episodes(recorded):
+    """The tokens of each episode alone."""
+    body, _ = parse("babyai-compact/GoToObj")
+    return [body.encode([episode]).ids for episode in recorded]
