@@ -94,14 +94,9 @@ def test_the_generalists_windows_are_packed_or_hold_one_episode_and_blanks(monke
     module = importlib.import_module("generalist")
     monkeypatch.setattr(module, "EPISODES", 3)
     monkeypatch.setattr(module, "LEVELS", ("GoToObj",))
-    lengths = [len(tokens) for tokens in _episodes(module._recorded()["GoToObj"])]
+    body, _ = parse("babyai-compact/GoToObj")
+    lengths = {len(body.encode([episode]).ids) for episode in module._recorded()["GoToObj"]}
     for packed in (True, False):
         windows = sample_tasks(module._demonstrations(packed=packed), jax.random.key(0), "train", 32)
         useful = np.sum(np.asarray(windows.seen.id) != BLANK, axis=1)
-        assert set(useful) <= ({module.LENGTH} if packed else set(lengths))
-
-
-def _episodes(recorded):
-    """The tokens of each episode alone."""
-    body, _ = parse("babyai-compact/GoToObj")
-    return [body.encode([episode]).ids for episode in recorded]
+        assert set(useful) <= ({module.LENGTH} if packed else lengths)

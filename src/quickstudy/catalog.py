@@ -258,16 +258,6 @@ def source_text(module: str) -> str:
     return path.read_text()
 
 
-def imported(module: str) -> set[str]:
-    """What a module imports by name, "module.name" each, without importing it.
-
-    >>> METHODS["pfn"] in imported(CLAIMS["pfn-gp"])
-    True
-    """
-    nodes = ast.walk(ast.parse(source_text(module)))
-    return {f"{node.module}.{name.name}" for node in nodes if isinstance(node, ast.ImportFrom) for name in node.names}
-
-
 _LABELS = {
     "Slow": "slow",
     "Fast": "fast",

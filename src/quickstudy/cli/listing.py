@@ -1,5 +1,6 @@
 """`quickstudy list` and `quickstudy show`: what there is, read from the sources as text, without JAX."""
 
+import ast
 import json
 import textwrap
 from collections.abc import Iterable, Sequence
@@ -97,8 +98,18 @@ def _claims(module: str) -> list[str]:
     own = [claim for claim, home in catalog.CLAIMS.items() if home == module]
     lines = [line for claim in own for line in _claim(claim, evidence.latest(claim))]
     # Claims in files of their own, and those of other methods with which this one is compared.
-    others = [claim for claim, home in catalog.CLAIMS.items() if home != module and module in catalog.imported(home)]
+    others = [claim for claim, home in catalog.CLAIMS.items() if home != module and module in _imported(home)]
     return [*lines, *(f"  {claim}: {_verdict(evidence.latest(claim))}, measured with this method" for claim in others)] or ["  none"]
+
+
+def _imported(module: str) -> set[str]:
+    """What a module imports by name, "module.name" each, without importing it.
+
+    >>> catalog.METHODS["pfn"] in _imported(catalog.CLAIMS["pfn-gp"])
+    True
+    """
+    nodes = ast.walk(ast.parse(catalog.source_text(module)))
+    return {f"{node.module}.{name.name}" for node in nodes if isinstance(node, ast.ImportFrom) for name in node.names}
 
 
 def _claim(claim: str, found: dict[str, Any] | None) -> list[str]:
